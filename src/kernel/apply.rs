@@ -1,0 +1,242 @@
+//! Apply: the steps of a plan as netlink requests, and back again where one of them fails.
+
+use super::error::KernelError;
+use super::filter;
+use super::link;
+use super::observe::filters;
+use super::qdisc;
+use super::socket::{Request, Socket};
+use crate::shaping::describe;
+use crate::shaping::plan::{Batch, Step};
+use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Owner, Place, Root, Site};
+use crate::shaping::undo::undo;
+
+/// A plan that failed at a step.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}{}", left_behind(undoing))]
+pub struct ApplyError {
+    /// Why.
+    #[source]
+    pub cause: KernelError,
+    /// What could not be taken back, if anything.
+    pub undoing: Vec<KernelError>,
+}
+
+fn left_behind(undoing: &[KernelError]) -> String {
+    undoing.iter().map(|error| format!("; and taking it back failed: {error}")).collect()
+}
+
+/// Works on one site: the socket of its namespace, and the indexes behind its names.
+pub struct Applier<'a> {
+    socket: &'a mut Socket,
+    site: &'a Site,
+    device: u32,
+    ifbs: [Option<u32>; 2],
+    hook: HookKind,
+    live: [bool; 3],
+    done: Vec<Step>,
+}
+
+impl<'a> Applier<'a> {
+    /// `device` is the index of the site's interface; `observed` what the plan was made from.
+    pub fn new(
+        socket: &'a mut Socket,
+        site: &'a Site,
+        device: u32,
+        observed: &Observed,
+    ) -> Self {
+        let is_live = |root: &Root| matches!(root, Root::Ours(state) if state.live);
+        let ifb_is_live = |ifb: &Ifb| matches!(ifb, Ifb::Present(state) if is_live(&state.root));
+        let [ingress, egress] = &observed.ifbs;
+        Self {
+            socket,
+            site,
+            device,
+            ifbs: Hook::ALL.map(|hook| observed.ifb_index(hook)),
+            hook: observed.hook,
+            live: [is_live(&observed.root), ifb_is_live(ingress), ifb_is_live(egress)],
+            done: Vec::new(),
+        }
+    }
+
+    /// Does all steps, or takes back those that it did.
+    ///
+    /// An IFB that nothing points at any more and that cannot be removed is no reason to fail: it
+    /// harms nobody, and the next call removes it. Such errors are returned as warnings.
+    ///
+    /// # Errors
+    /// The first step that failed, and what could not be taken back.
+    pub fn apply(&mut self, batches: &[Batch]) -> Result<Vec<KernelError>, ApplyError> {
+        let mut warnings = Vec::new();
+        for batch in batches {
+            let (mut done, error) = self.batch(batch);
+            self.done.append(&mut done);
+            match error {
+                Some(error) if batch.iter().all(|s| matches!(s, Step::DelIfb { .. })) => {
+                    warnings.push(error);
+                }
+                Some(cause) => return Err(ApplyError { cause, undoing: self.take_back() }),
+                None => {}
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Does what can be done of a plan that only removes, and says what could not. An IFB stays
+    /// while a filter may still point at it: a pod behind it would be cut off.
+    pub fn remove(&mut self, batches: &[Batch]) -> Vec<KernelError> {
+        let mut errors = Vec::new();
+        for batch in batches {
+            if errors.is_empty() || !batch.iter().all(|s| matches!(s, Step::DelIfb { .. })) {
+                errors.extend(self.batch(batch).1);
+            }
+        }
+        errors
+    }
+
+    /// Sends one batch; returns the steps that were done and the first error.
+    fn batch(&mut self, batch: &[Step]) -> (Vec<Step>, Option<KernelError>) {
+        let requests: Result<Vec<_>, _> = batch.iter().map(|step| self.request(step)).collect();
+        let answers = match requests.and_then(|requests| self.socket.exchange(requests)) {
+            Ok(answers) => answers,
+            Err(error) => return (Vec::new(), Some(error)),
+        };
+        let (mut done, mut first_error) = (Vec::new(), None);
+        for (step, answer) in batch.iter().zip(answers) {
+            match self.settle(step, answer.map(|_| ())) {
+                Ok(()) => done.push(step.clone()),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        (done, first_error)
+    }
+
+    /// What follows from one step's answer.
+    fn settle(&mut self, step: &Step, answer: Result<(), KernelError>) -> Result<(), KernelError> {
+        match (step, answer) {
+            (Step::CreateIfb(hook), Ok(())) => {
+                self.ifbs[*hook as usize] = Some(self.find_ifb(*hook)?);
+                Ok(())
+            }
+            (Step::AddHook, Ok(())) => {
+                self.hook = HookKind::Clsact;
+                Ok(())
+            }
+            (Step::LabelIfb { hook, .. }, Err(error)) if link::may_lack_ipv6(&error) => {
+                let (alias, mtu) = (self.site.alias.clone(), self.site.mtu);
+                let doing = describe::doing(self.site, step);
+                let index = self.ifb(*hook)?;
+                self.socket.request(link::label(index, mtu, &alias, false, doing)).map(|_| ())
+            }
+            (step, Err(error)) if removes(step) && error.is_gone() => Ok(()),
+            (_, answer) => answer,
+        }
+    }
+
+    fn find_ifb(&mut self, hook: Hook) -> Result<u32, KernelError> {
+        let name = self.site.ifb(hook);
+        match link::by_name(self.socket, name)? {
+            Some(link) => Ok(link.index),
+            None => Err(KernelError::NoDevice { name: name.into(), place: "the namespace" }),
+        }
+    }
+
+    /// Takes back, last first, all that [`Applier::apply`] did; returns what could not be.
+    pub fn take_back(&mut self) -> Vec<KernelError> {
+        let mut errors = Vec::new();
+        let done = std::mem::take(&mut self.done);
+        for step in done.iter().rev().filter_map(undo) {
+            let error = match step {
+                Step::DropFilter(hook) => self.drop_filter(hook).err(),
+                step => self.batch(&[step]).1,
+            };
+            errors.extend(error);
+        }
+        errors
+    }
+
+    /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
+    fn drop_filter(&mut self, hook: Hook) -> Result<(), KernelError> {
+        let index = self.ifb(hook)?;
+        let at = (hook, self.hook);
+        let all = filters(self.socket, self.device, at, &self.site.device)?;
+        for filter in &all {
+            if matches!(filter.owner, Owner::Ours { target, .. } if target == index) {
+                let alone = all.iter().filter(|other| other.pref == filter.pref).count() == 1;
+                let doing = describe::doing(self.site, &Step::DropFilter(hook));
+                let request = filter::delete(self.device, at, filter, alone, doing);
+                self.socket.request(request)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ifb(&self, hook: Hook) -> Result<u32, KernelError> {
+        self.ifbs[hook as usize].ok_or_else(|| KernelError::NoDevice {
+            name: self.site.ifb(hook).into(),
+            place: "the namespace",
+        })
+    }
+
+    fn index(&self, place: Place) -> Result<u32, KernelError> {
+        match place {
+            Place::Device => Ok(self.device),
+            Place::Ifb(hook) => self.ifb(hook),
+        }
+    }
+
+    fn is_live(&self, place: Place) -> bool {
+        match place {
+            Place::Device => self.live[0],
+            Place::Ifb(hook) => self.live[1 + hook as usize],
+        }
+    }
+
+    fn request(&self, step: &Step) -> Result<Request, KernelError> {
+        let doing = describe::doing(self.site, step);
+        // A clsact qdisc that the same batch adds is there by the time its filters arrive.
+        let kind = if self.hook == HookKind::None { HookKind::Clsact } else { self.hook };
+        Ok(match step {
+            Step::CreateIfb(hook) => link::create_ifb(self.site.ifb(*hook), self.site.mtu, doing),
+            Step::LabelIfb { hook, .. } => {
+                link::label(self.ifb(*hook)?, self.site.mtu, &self.site.alias, true, doing)
+            }
+            Step::RestoreLabel { hook, mtu, alias } => {
+                let alias = alias.as_deref().unwrap_or_default();
+                link::label(self.ifb(*hook)?, *mtu, alias, false, doing)
+            }
+            Step::UpIfb(hook) => link::set_up(self.ifb(*hook)?, true, doing),
+            Step::DownIfb(hook) => link::set_up(self.ifb(*hook)?, false, doing),
+            Step::AddTbf { place, bucket, replaces } => {
+                qdisc::add_tbf(self.index(*place)?, bucket, replaces.is_some(), doing)
+            }
+            Step::ChangeTbf { place, to, .. } => {
+                qdisc::change_tbf(self.index(*place)?, self.is_live(*place), to, doing)
+            }
+            Step::ReplaceLeaf { place, limit } => {
+                qdisc::replace_leaf(self.index(*place)?, self.is_live(*place), *limit, doing)
+            }
+            Step::DelTbf { place, .. } => {
+                qdisc::delete_tbf(self.index(*place)?, self.is_live(*place), doing)
+            }
+            Step::AddHook => qdisc::add_hook(self.device, doing),
+            Step::DelHook => qdisc::delete_hook(self.device, doing),
+            Step::AddFilter { hook, made_hook } => {
+                filter::add(self.device, (*hook, kind), self.ifb(*hook)?, *made_hook, doing)
+            }
+            Step::DelFilter { hook, filter, alone, .. } => {
+                filter::delete(self.device, (*hook, kind), filter, *alone, doing)
+            }
+            Step::DelIfb { hook } => link::delete(self.ifb(*hook)?, doing),
+            // Never part of a plan; see `take_back`.
+            Step::DropFilter(hook) => filter::list(self.device, *hook, kind, &self.site.device),
+        })
+    }
+}
+
+fn removes(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::DelTbf { .. } | Step::DelFilter { .. } | Step::DelHook | Step::DelIfb { .. }
+    )
+}

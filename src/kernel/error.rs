@@ -1,0 +1,136 @@
+//! What can go wrong at the kernel's door, with the kernel's own words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+/// A request that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel said no.
+    #[error("{doing}: the kernel said {}{}{}", words(*errno), ack(ext_ack), help(*errno, ext_ack))]
+    Refused {
+        /// What was tried, and on which device.
+        doing: String,
+        /// The error number of the answer.
+        errno: Errno,
+        /// The extended ack: the kernel's explanation, where it gave one.
+        ext_ack: Option<String>,
+    },
+    /// No answer came.
+    #[error("{doing}: the kernel did not answer within {} s; try again", timeout.as_secs())]
+    Silent {
+        /// What was tried.
+        doing: String,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
+    /// Sending or receiving failed.
+    #[error("{doing}: netlink {call} failed: {}", words(*errno))]
+    Exchange {
+        /// What was tried.
+        doing: String,
+        /// The system call.
+        call: &'static str,
+        /// Its error number.
+        errno: Errno,
+    },
+    /// An answer that is no netlink message.
+    #[error("{doing}: the kernel's answer cannot be read: {what}")]
+    Garbled {
+        /// What was tried.
+        doing: String,
+        /// What is odd about it.
+        what: String,
+    },
+    /// A network namespace that cannot be used.
+    #[error("network namespace {}: {call}: {}{}", path.display(), words(*errno), help(*errno, &None))]
+    Namespace {
+        /// Its path.
+        path: PathBuf,
+        /// What was tried.
+        call: &'static str,
+        /// The error number.
+        errno: Errno,
+    },
+    /// A device that must be there is not.
+    #[error("there is no interface {name} in {place}")]
+    NoDevice {
+        /// Its name.
+        name: String,
+        /// Where it was looked for.
+        place: &'static str,
+    },
+}
+
+impl KernelError {
+    /// The error number of the kernel's answer.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { errno, .. }
+            | Self::Exchange { errno, .. }
+            | Self::Namespace { errno, .. } => Some(*errno),
+            Self::Silent { .. } | Self::Garbled { .. } | Self::NoDevice { .. } => None,
+        }
+    }
+
+    /// The thing asked for is not there: what a removal wanted anyway.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ENOENT | Errno::ENODEV))
+            || matches!(self, Self::NoDevice { .. })
+    }
+
+    /// The kernel, as it is configured, lacks something that is needed.
+    pub fn is_missing_feature(&self) -> bool {
+        match self {
+            Self::Refused { errno, ext_ack, .. } => missing_feature(*errno, ext_ack).is_some(),
+            _ => false,
+        }
+    }
+
+    /// The caller lacks a privilege.
+    pub fn is_missing_privilege(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EPERM | Errno::EACCES))
+    }
+
+    /// Somebody changed things between our look and our step: looking again may help.
+    pub fn is_race(&self) -> bool {
+        !self.is_missing_feature()
+            && matches!(self, Self::Refused { errno: Errno::EEXIST | Errno::ENOENT | Errno::ENODEV, .. })
+    }
+}
+
+fn words(errno: Errno) -> String {
+    format!("\"{}\" ({errno:?})", errno.desc())
+}
+
+fn ack(ext_ack: &Option<String>) -> String {
+    ext_ack.as_ref().map(|text| format!(": \"{}\"", text.escape_debug())).unwrap_or_default()
+}
+
+/// The texts are the kernel's: qdisc_create in net/sched/sch_api.c, tc_new_tfilter in cls_api.c,
+/// tc_action_load_ops in act_api.c, rtnl_newlink in net/core/rtnetlink.c.
+fn missing_feature(errno: Errno, ext_ack: &Option<String>) -> Option<&'static str> {
+    let text = ext_ack.as_deref().unwrap_or_default();
+    match errno {
+        Errno::ENOENT if text.contains("qdisc kind is unknown") => Some("sch_tbf and sch_ingress"),
+        Errno::ENOENT if text.contains("TC classifier not found") => Some("cls_u32"),
+        Errno::ENOENT if text.contains("TC action") => Some("act_mirred"),
+        Errno::EOPNOTSUPP if text.contains("Unknown device type") => Some("ifb"),
+        _ => None,
+    }
+}
+
+fn help(errno: Errno, ext_ack: &Option<String>) -> String {
+    if let Some(modules) = missing_feature(errno, ext_ack) {
+        return format!("; this kernel lacks {modules}: load the module (modprobe) or install it");
+    }
+    match errno {
+        Errno::EPERM | Errno::EACCES => {
+            "; run it as root, or with CAP_NET_ADMIN (and CAP_SYS_ADMIN to enter a namespace)".into()
+        }
+        Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => "; try again".into(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,200 @@
+//! Filters: our redirect (u32 match-all with a mirred action), and what others have at a hook.
+//!
+//! u32 because it is on every kernel; matchall is not (docs/design.md). Layouts are those of
+//! include/uapi/linux/pkt_cls.h.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{
+    TcAction, TcActionAttribute, TcActionGeneric, TcActionMirrorOption, TcActionOption,
+    TcActionType, TcAttribute, TcFilterU32Option, TcHandle, TcMessage, TcMirror,
+    TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
+};
+
+use super::qdisc::{TCA_KIND, TCA_OPTIONS, TCMSG_BYTES, message};
+use super::socket::{DUMP, Request};
+use super::wire;
+use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREF};
+use crate::shaping::site::{Filter, Hook, HookKind, Owner};
+
+const ETH_P_ALL: u16 = 0x0003;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+
+/// Version of our cookie's layout: magic, version, flags, two zeros.
+const COOKIE_VERSION: u8 = 1;
+/// Flag of our cookie: the clsact qdisc is of our making.
+const COOKIE_MADE_HOOK: u8 = 1;
+
+/// The parent of a hook's filters. A plain ingress qdisc only has one side.
+fn parent(hook: Hook, kind: HookKind) -> TcHandle {
+    let minor = match (hook, kind) {
+        (Hook::Ingress, HookKind::Ingress) => 0,
+        (Hook::Ingress, _) => TcHandle::MIN_INGRESS,
+        (Hook::Egress, _) => TcHandle::MIN_EGRESS,
+    };
+    TcHandle { major: 0xffff, minor }
+}
+
+/// tcm_info: the preference above, the protocol in network order below.
+fn info(pref: u16, protocol: u16) -> u32 {
+    u32::from(pref) << 16 | u32::from(protocol.to_be())
+}
+
+/// Redirects everything that comes by a hook to the interface `target`.
+pub(super) fn add(
+    index: u32,
+    (hook, kind): (Hook, HookKind),
+    target: u32,
+    made_hook: bool,
+    doing: String,
+) -> Request {
+    let message = redirect(index, parent(hook, kind), target, made_hook);
+    let message = RouteNetlinkMessage::NewTrafficFilter(message);
+    Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
+}
+
+fn redirect(index: u32, parent: TcHandle, target: u32, made_hook: bool) -> TcMessage {
+    let mut selector = TcU32Selector::default();
+    selector.flags = TcU32SelectorFlags::Terminal;
+    selector.nkeys = 1;
+    // One key with an empty mask matches every packet.
+    selector.keys = vec![TcU32Key::default()];
+    let mut message = message(index, parent, TcHandle::UNSPEC);
+    message.header.info = info(FILTER_PREF, ETH_P_ALL);
+    message.attributes.push(TcAttribute::Kind("u32".into()));
+    message.attributes.push(TcAttribute::Options(vec![
+        TcOption::U32(TcFilterU32Option::Selector(selector)),
+        TcOption::U32(TcFilterU32Option::Action(vec![mirred(target, made_hook)])),
+    ]));
+    message
+}
+
+fn mirred(target: u32, made_hook: bool) -> TcAction {
+    let mut generic = TcActionGeneric::default();
+    generic.action = TcActionType::Stolen;
+    let mut mirror = TcMirror::default();
+    mirror.generic = generic;
+    mirror.eaction = TcMirrorActionType::EgressRedir;
+    mirror.ifindex = target;
+    let mut cookie = COOKIE_MAGIC.to_vec();
+    cookie.extend([COOKIE_VERSION, if made_hook { COOKIE_MADE_HOOK } else { 0 }, 0, 0]);
+    let mut action = TcAction::default();
+    let options = vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))];
+    action.attributes = vec![
+        TcActionAttribute::Kind("mirred".into()),
+        TcActionAttribute::Options(options),
+        TcActionAttribute::Cookie(cookie),
+    ];
+    action
+}
+
+/// Removes one filter of ours; `alone` removes its whole preference, which u32 otherwise leaves
+/// behind as an empty shell where other u32 filters share the hook.
+pub(super) fn delete(
+    index: u32,
+    (hook, kind): (Hook, HookKind),
+    filter: &Filter,
+    alone: bool,
+    doing: String,
+) -> Request {
+    let handle = if alone { 0 } else { filter.handle };
+    let mut message = message(index, parent(hook, kind), TcHandle::from(handle));
+    message.header.info = info(filter.pref, ETH_P_ALL);
+    message.attributes.push(TcAttribute::Kind("u32".into()));
+    Request { doing, flags: 0, message: RouteNetlinkMessage::DelTrafficFilter(message) }
+}
+
+/// Asks for the filters of one hook of one interface.
+pub(super) fn list(index: u32, hook: Hook, kind: HookKind, device: &str) -> Request {
+    let message = message(index, parent(hook, kind), TcHandle::UNSPEC);
+    let message = RouteNetlinkMessage::GetTrafficFilter(message);
+    Request { doing: format!("list the filters of the {hook} of {device}"), flags: DUMP, message }
+}
+
+/// The filters in the answer to [`list`], without the shells that a dump shows beside them.
+pub(super) fn parse_all(payloads: &[Vec<u8>]) -> Vec<Filter> {
+    payloads.iter().filter_map(|payload| parse(payload)).collect()
+}
+
+fn parse(payload: &[u8]) -> Option<Filter> {
+    let (handle, info) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 16)?);
+    let attributes = payload.get(TCMSG_BYTES..)?;
+    let kind = wire::text(wire::attribute(attributes, TCA_KIND)?);
+    let options = wire::attribute(attributes, TCA_OPTIONS)?;
+    // u32 shows its hash tables (no node bits in the handle) as filters, too.
+    if handle == 0 || (kind == "u32" && handle & 0xfff == 0) {
+        return None;
+    }
+    let (pref, protocol) = ((info >> 16) as u16, u16::from_be(info as u16));
+    let owner = ours(&kind, options)
+        .unwrap_or_else(|| Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind });
+    Some(Filter { pref, handle, owner })
+}
+
+const TCA_U32_SEL: u16 = 5;
+const TCA_U32_ACT: u16 = 7;
+const TCA_MATCHALL_ACT: u16 = 2;
+const TCA_ACT_KIND: u16 = 1;
+const TCA_ACT_OPTIONS: u16 = 2;
+const TCA_ACT_COOKIE: u16 = 6;
+/// The parameters of mirred, gact and most other actions begin with struct tc_gen.
+const TCA_ACT_PARMS: u16 = 2;
+
+/// A filter is ours by the cookie of its redirect.
+fn ours(kind: &str, options: &[u8]) -> Option<Owner> {
+    let actions = (kind == "u32").then(|| wire::attribute(options, TCA_U32_ACT)).flatten()?;
+    let (_, action) = wire::attributes(actions).next()?;
+    let cookie = wire::attribute(action, TCA_ACT_COOKIE)?;
+    let flags = *cookie.strip_prefix(&COOKIE_MAGIC)?.get(1)?;
+    // struct tc_mirred: tc_gen (20 bytes), eaction, ifindex.
+    let target = wire::u32_at(parms(action)?, 24)?;
+    Some(Owner::Ours { target, made_hook: flags & COOKIE_MADE_HOOK != 0 })
+}
+
+fn parms(action: &[u8]) -> Option<&[u8]> {
+    wire::attribute(wire::attribute(action, TCA_ACT_OPTIONS)?, TCA_ACT_PARMS)
+}
+
+/// Whether a foreign filter matches every packet and ends the walk through the filters.
+fn takes_all(kind: &str, protocol: u16, options: &[u8]) -> bool {
+    let actions = match kind {
+        "u32" if u32_matches_all(options) => wire::attribute(options, TCA_U32_ACT),
+        "matchall" => wire::attribute(options, TCA_MATCHALL_ACT),
+        _ => return false,
+    };
+    matches!(protocol, ETH_P_ALL | ETH_P_IP | ETH_P_IPV6) && ends_the_walk(actions)
+}
+
+/// struct tc_u32_sel: 16 bytes (flags, offshift, nkeys, …), then keys of 16 bytes: mask first.
+fn u32_matches_all(options: &[u8]) -> bool {
+    let Some(selector) = wire::attribute(options, TCA_U32_SEL) else { return false };
+    let is_terminal = selector.first().is_some_and(|flags| flags & 1 != 0);
+    let keys = selector.get(16..).unwrap_or_default();
+    is_terminal && keys.chunks_exact(16).all(|key| wire::u32_at(key, 0) == Some(0))
+}
+
+/// Without an action a match accepts the packet (tcf_exts_exec in include/net/pkt_cls.h); with
+/// actions the first that does not pipe decides. UNSPEC goes on to the next filter.
+fn ends_the_walk(actions: Option<&[u8]>) -> bool {
+    const TC_ACT_UNSPEC: i32 = -1;
+    const TC_ACT_RECLASSIFY: i32 = 1;
+    const TC_ACT_PIPE: i32 = 3;
+    let Some(actions) = actions else { return true };
+    for (_, action) in wire::attributes(actions) {
+        let kind = wire::attribute(action, TCA_ACT_KIND).map(wire::text);
+        // struct tc_gen: index, capab, action.
+        let verdict = parms(action).and_then(|parms| wire::u32_at(parms, 8)).map(|v| v as i32);
+        match verdict {
+            Some(TC_ACT_PIPE) => {}
+            Some(TC_ACT_UNSPEC | TC_ACT_RECLASSIFY) | None => return false,
+            // A policer takes what is too much and lets the rest go on.
+            Some(_) => return kind.as_deref() != Some("police"),
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -1,0 +1,216 @@
+//! Links: look one up, create, label and remove IFBs, and find a pod's host interface.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkExtentMask, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use nix::errno::Errno;
+use nix::libc;
+use rtnetlink::{LinkIfb, LinkUnspec};
+
+use super::error::KernelError;
+use super::netns::NetNs;
+use super::socket::{DUMP, Request, Socket};
+use super::wire;
+
+/// Bytes of struct ifinfomsg (include/uapi/linux/rtnetlink.h).
+const IFINFO_BYTES: usize = 16;
+
+/// A network interface as the kernel shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind (`veth`, `ifb`, …); a physical one has none.
+    pub kind: Option<String>,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Its ifalias.
+    pub alias: Option<String>,
+    /// Index of its peer (IFLA_LINK), in the peer's namespace.
+    pub peer: Option<u32>,
+    /// The number by which this namespace knows the peer's, where that is another one.
+    pub peer_namespace: Option<i32>,
+}
+
+impl Link {
+    /// Reads an RTM_NEWLINK payload.
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        let flags = wire::u32_at(payload, 8)?;
+        let mut link = Self {
+            index: wire::u32_at(payload, 4)?,
+            up: flags & libc::IFF_UP as u32 != 0,
+            ..Self::default()
+        };
+        for (kind, value) in wire::attributes(payload.get(IFINFO_BYTES..)?) {
+            match kind {
+                libc::IFLA_IFNAME => link.name = wire::text(value),
+                libc::IFLA_MTU => link.mtu = wire::u32_at(value, 0)?,
+                libc::IFLA_LINK => link.peer = wire::u32_at(value, 0),
+                libc::IFLA_LINK_NETNSID => {
+                    link.peer_namespace = wire::u32_at(value, 0).map(|id| id as i32);
+                }
+                libc::IFLA_IFALIAS => link.alias = Some(wire::text(value)),
+                libc::IFLA_LINKINFO => {
+                    link.kind = wire::attribute(value, libc::IFLA_INFO_KIND).map(wire::text);
+                }
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+
+    /// A kind whose two ends are a pair, one of which may be in a pod.
+    fn is_pair(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("veth" | "netkit"))
+    }
+}
+
+/// The link of this name.
+///
+/// # Errors
+/// What the kernel said; a missing link is `None`.
+pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>, KernelError> {
+    first(socket.request(get(LinkUnspec::new_with_name(name).build(), name)))
+}
+
+/// The link of this index.
+///
+/// # Errors
+/// What the kernel said; a missing link is `None`.
+pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, KernelError> {
+    let message = LinkUnspec::new_with_index(index).build();
+    first(socket.request(get(message, &format!("with index {index}"))))
+}
+
+pub(super) fn get_by_name(name: &str) -> Request {
+    get(LinkUnspec::new_with_name(name).build(), name)
+}
+
+fn get(mut message: LinkMessage, what: &str) -> Request {
+    // Counters are most of an answer, and nobody reads them here.
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let message = RouteNetlinkMessage::GetLink(message);
+    Request { doing: format!("look up the interface {what}"), flags: 0, message }
+}
+
+/// The link in the answer to a look-up.
+pub(super) fn first(
+    answer: Result<Vec<Vec<u8>>, KernelError>,
+) -> Result<Option<Link>, KernelError> {
+    match answer {
+        Ok(payloads) => Ok(payloads.first().and_then(|payload| Link::parse(payload))),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All IFBs of the namespace: a dump, so only for GC.
+///
+/// # Errors
+/// What the kernel said.
+pub fn all_ifbs(socket: &mut Socket) -> Result<Vec<Link>, KernelError> {
+    let payloads = socket.dump(|| {
+        let mut message = LinkMessage::default();
+        let kind = LinkInfo::Kind(InfoKind::Ifb);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![kind]));
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let message = RouteNetlinkMessage::GetLink(message);
+        Request { doing: "list the IFBs".into(), flags: DUMP, message }
+    })?;
+    let links = payloads.iter().filter_map(|payload| Link::parse(payload));
+    // A kernel that does not filter sends all links.
+    Ok(links.filter(|link| link.kind.as_deref() == Some("ifb")).collect())
+}
+
+/// The host's end of a pod's link, in the namespace of `host`; `None` where there is none.
+///
+/// The pod says which index its peer has, and a pod could have moved either end. So the host's
+/// link must name the pod's as its peer, and the pod's namespace as the peer's.
+///
+/// # Errors
+/// What the kernel said.
+pub fn host_end(
+    host: &mut Socket,
+    namespace: &NetNs,
+    container: &Link,
+) -> Result<Option<Link>, KernelError> {
+    let (true, Some(index)) = (container.is_pair(), container.peer) else { return Ok(None) };
+    let Some(link) = by_index(host, index)? else { return Ok(None) };
+    let points_back = link.is_pair() && link.peer == Some(container.index);
+    if !points_back || link.peer_namespace != namespace_id(host, namespace)? {
+        return Ok(None);
+    }
+    Ok(Some(link))
+}
+
+/// The number by which the namespace of `socket` knows another one.
+fn namespace_id(socket: &mut Socket, other: &NetNs) -> Result<Option<i32>, KernelError> {
+    const NETNSA_NSID: u16 = 1;
+    /// Bytes of struct rtgenmsg, padded.
+    const RTGEN_BYTES: usize = 4;
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(other.raw_fd() as u32));
+    let payloads = socket.request(Request {
+        doing: "look up the number of the pod's network namespace".into(),
+        flags: 0,
+        message: RouteNetlinkMessage::GetNsId(message),
+    })?;
+    let value = payloads.first().and_then(|payload| payload.get(RTGEN_BYTES..));
+    let id = value.and_then(|attributes| wire::attribute(attributes, NETNSA_NSID));
+    Ok(id.and_then(|value| wire::u32_at(value, 0)).map(|id| id as i32).filter(|id| *id >= 0))
+}
+
+pub(super) fn create_ifb(name: &str, mtu: u32, doing: String) -> Request {
+    let message = RouteNetlinkMessage::NewLink(LinkIfb::new(name).mtu(mtu).build());
+    Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
+}
+
+/// Sets alias and MTU, and switches IPv6 address generation off where the kernel has IPv6: an IFB
+/// that has an address sends router solicitations of its own. The kernel takes that neither at
+/// creation nor together with up (docs/design.md has the measurement).
+pub(super) fn label(index: u32, mtu: u32, alias: &str, no_addresses: bool, doing: String) -> Request {
+    let mut builder = LinkUnspec::new_with_index(index).mtu(mtu).alias(alias);
+    if no_addresses {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
+        builder = builder.append_extra_attribute(spec);
+    }
+    Request { doing, flags: 0, message: RouteNetlinkMessage::SetLink(builder.build()) }
+}
+
+/// Whether a refused label may only mean that this kernel or namespace has no IPv6.
+pub(super) fn may_lack_ipv6(error: &KernelError) -> bool {
+    matches!(error.errno(), Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL))
+}
+
+pub(super) fn set_up(index: u32, up: bool, doing: String) -> Request {
+    let builder = LinkUnspec::new_with_index(index);
+    let message = if up { builder.up() } else { builder.down() }.build();
+    Request { doing, flags: 0, message: RouteNetlinkMessage::SetLink(message) }
+}
+
+pub(super) fn delete(index: u32, doing: String) -> Request {
+    let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(index).build());
+    Request { doing, flags: 0, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_off_link_is_no_link() {
+        for length in 0..IFINFO_BYTES {
+            assert_eq!(Link::parse(&vec![0; length]), None);
+        }
+        assert_eq!(Link::parse(&[0; IFINFO_BYTES]).unwrap(), Link::default());
+    }
+}

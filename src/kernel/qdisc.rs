@@ -1,0 +1,244 @@
+//! Qdiscs: TBF, its leaf queue, and clsact; written and read byte by byte.
+//!
+//! Layouts are those of include/uapi/linux/pkt_sched.h. netlink-packet-route has no TBF, so it is
+//! encoded here on the crate's extension point.
+
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+use nix::errno::Errno;
+
+use super::error::KernelError;
+use super::socket::{Answer, Request};
+use super::wire;
+use crate::shaping::bucket::{Bucket, BytesPerSecond, Leaf, TbfState, ticks};
+use crate::shaping::identity::{TBF_HANDLE, TBF_HANDLE_LIVE};
+use crate::shaping::site::{HookKind, Root};
+
+/// Bytes of struct tcmsg.
+pub(super) const TCMSG_BYTES: usize = 20;
+
+pub(super) const TCA_KIND: u16 = 1;
+pub(super) const TCA_OPTIONS: u16 = 2;
+
+const TCA_TBF_PARMS: u16 = 1;
+const TCA_TBF_RATE64: u16 = 4;
+const TCA_TBF_PRATE64: u16 = 5;
+const TCA_TBF_BURST: u16 = 6;
+const TCA_TBF_PBURST: u16 = 7;
+
+/// Linklayer Ethernet: the kernel computes packet times itself, no rate table is needed.
+const TC_LINKLAYER_ETHERNET: u8 = 1;
+
+/// The only class of a TBF, the parent of its leaf queue.
+const TBF_LEAF: u16 = 1;
+
+/// Handle of an ingress or clsact qdisc; the kernel takes no other.
+pub(super) const HOOK_HANDLE: TcHandle = TcHandle { major: 0xffff, minor: 0 };
+
+fn tbf_handle() -> TcHandle {
+    TcHandle { major: TBF_HANDLE, minor: 0 }
+}
+
+pub(super) fn message(index: u32, parent: TcHandle, handle: TcHandle) -> TcMessage {
+    let mut message = TcMessage::with_index(index as i32);
+    message.header.parent = parent;
+    message.header.handle = handle;
+    message
+}
+
+/// Asks for the root qdisc of one interface: one look-up, no dump.
+pub(super) fn get_root(index: u32, device: &str) -> Request {
+    get(index, TcHandle::ROOT, format!("look up the root qdisc of {device}"))
+}
+
+/// Asks for the qdisc at the hooks of one interface.
+pub(super) fn get_hook(index: u32, device: &str) -> Request {
+    get(index, TcHandle::INGRESS, format!("look up the ingress or clsact qdisc of {device}"))
+}
+
+/// Asks for the leaf queue of one of our TBFs.
+pub(super) fn get_leaf(index: u32, live: bool, device: &str) -> Request {
+    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
+    let parent = TcHandle { major, minor: TBF_LEAF };
+    get(index, parent, format!("look up the queue below the TBF of {device}"))
+}
+
+/// ECHO because the kernel answers a look-up as it would announce a change, and sends that to the
+/// one who asked only with this flag (rtnetlink_send in net/core/rtnetlink.c).
+fn get(index: u32, parent: TcHandle, doing: String) -> Request {
+    let message = message(index, parent, TcHandle::UNSPEC);
+    Request { doing, flags: NLM_F_ECHO, message: RouteNetlinkMessage::GetQueueDiscipline(message) }
+}
+
+/// Adds a TBF as root qdisc.
+pub(super) fn add_tbf(index: u32, bucket: &Bucket, replace: bool, doing: String) -> Request {
+    let flags = NLM_F_CREATE | if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+    tbf(index, tbf_handle(), bucket, flags, doing)
+}
+
+/// Changes the TBF that is there, in place: neither created nor replaced.
+pub(super) fn change_tbf(index: u32, live: bool, bucket: &Bucket, doing: String) -> Request {
+    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
+    tbf(index, TcHandle { major, minor: 0 }, bucket, 0, doing)
+}
+
+fn tbf(index: u32, handle: TcHandle, bucket: &Bucket, flags: u16, doing: String) -> Request {
+    let mut message = message(index, TcHandle::ROOT, handle);
+    message.attributes.push(TcAttribute::Kind("tbf".into()));
+    message.attributes.push(TcAttribute::Options(encode_tbf(bucket)));
+    Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
+}
+
+/// A new bfifo of `limit` bytes below our TBF. CREATE with REPLACE and EXCL makes the kernel graft
+/// a new qdisc even where a bfifo already is (tc_modify_qdisc in net/sched/sch_api.c); without EXCL
+/// it would only change that one, and what waits in it would stay.
+pub(super) fn replace_leaf(index: u32, live: bool, limit: u32, doing: String) -> Request {
+    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
+    let mut message = message(index, TcHandle { major, minor: TBF_LEAF }, TcHandle::UNSPEC);
+    message.attributes.push(TcAttribute::Kind("bfifo".into()));
+    // struct tc_fifo_qopt is the value itself, not a nest.
+    let options = DefaultNla::new(TCA_OPTIONS, limit.to_ne_bytes().to_vec());
+    message.attributes.push(TcAttribute::Other(options));
+    let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL;
+    Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
+}
+
+/// Removes our TBF from the root. The kernel refuses if another handle is there by now.
+pub(super) fn delete_tbf(index: u32, live: bool, doing: String) -> Request {
+    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
+    let message = message(index, TcHandle::ROOT, TcHandle { major, minor: 0 });
+    Request { doing, flags: 0, message: RouteNetlinkMessage::DelQueueDiscipline(message) }
+}
+
+pub(super) fn add_hook(index: u32, doing: String) -> Request {
+    let mut message = message(index, TcHandle::CLSACT, HOOK_HANDLE);
+    message.attributes.push(TcAttribute::Kind("clsact".into()));
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
+}
+
+pub(super) fn delete_hook(index: u32, doing: String) -> Request {
+    let message = message(index, TcHandle::CLSACT, HOOK_HANDLE);
+    Request { doing, flags: 0, message: RouteNetlinkMessage::DelQueueDiscipline(message) }
+}
+
+/// TCA_TBF_PARMS (struct tc_tbf_qopt), then the burst in bytes, which takes the place of the
+/// ticks in the struct and does not overflow, and 64-bit rates where 32 bits are too few.
+fn encode_tbf(bucket: &Bucket) -> Vec<TcOption> {
+    let mut parms = Vec::with_capacity(36);
+    parms.extend(rate_spec(Some(bucket.rate)));
+    parms.extend(rate_spec(bucket.peak.map(|peak| peak.rate)));
+    parms.extend(bucket.limit.to_ne_bytes());
+    parms.extend(ticks(bucket.rate, bucket.burst).to_ne_bytes());
+    parms.extend(bucket.peak.map_or(0, |peak| ticks(peak.rate, peak.burst)).to_ne_bytes());
+    let mut options = vec![option(TCA_TBF_PARMS, parms)];
+    if bucket.rate.0 > u64::from(u32::MAX) {
+        options.push(option(TCA_TBF_RATE64, bucket.rate.0.to_ne_bytes().into()));
+    }
+    options.push(option(TCA_TBF_BURST, bucket.burst.to_ne_bytes().into()));
+    if let Some(peak) = bucket.peak {
+        if peak.rate.0 > u64::from(u32::MAX) {
+            options.push(option(TCA_TBF_PRATE64, peak.rate.0.to_ne_bytes().into()));
+        }
+        options.push(option(TCA_TBF_PBURST, peak.burst.to_ne_bytes().into()));
+    }
+    options
+}
+
+fn option(kind: u16, value: Vec<u8>) -> TcOption {
+    TcOption::Other(DefaultNla::new(kind, value))
+}
+
+/// struct tc_ratespec: cell_log, linklayer, overhead, cell_align, mpu, rate.
+fn rate_spec(rate: Option<BytesPerSecond>) -> [u8; 12] {
+    let mut spec = [0; 12];
+    if let Some(rate) = rate {
+        spec[1] = TC_LINKLAYER_ETHERNET;
+        let rate = u32::try_from(rate.0).unwrap_or(u32::MAX);
+        spec[8..].copy_from_slice(&rate.to_ne_bytes());
+    }
+    spec
+}
+
+/// A qdisc in an answer.
+struct Qdisc {
+    handle: u32,
+    kind: String,
+    options: Vec<u8>,
+}
+
+fn parse(payload: &[u8]) -> Option<Qdisc> {
+    let attributes = payload.get(TCMSG_BYTES..)?;
+    Some(Qdisc {
+        handle: wire::u32_at(payload, 8)?,
+        kind: wire::text(wire::attribute(attributes, TCA_KIND)?),
+        options: wire::attribute(attributes, TCA_OPTIONS).unwrap_or_default().to_vec(),
+    })
+}
+
+/// The answer to a look-up. The kernel says EINVAL for a qdisc that it hides, and ENOENT for none
+/// (tc_get_qdisc and qdisc_get_notify in net/sched/sch_api.c).
+fn found(answer: Answer) -> Result<Option<Qdisc>, KernelError> {
+    match answer {
+        Ok(payloads) => Ok(payloads.first().and_then(|payload| parse(payload))),
+        Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::ENOENT)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The root qdisc in the answer to [`get_root`]; the leaf of a TBF of ours is not known yet.
+pub(super) fn root_of(answer: Answer) -> Result<Root, KernelError> {
+    let Some(qdisc) = found(answer)? else { return Ok(Root::Default) };
+    let major = (qdisc.handle >> 16) as u16;
+    let is_ours = qdisc.kind == "tbf" && matches!(major, TBF_HANDLE | TBF_HANDLE_LIVE);
+    if let (true, Some(state)) = (is_ours, parse_tbf(&qdisc.options)) {
+        return Ok(Root::Ours(TbfState { live: major == TBF_HANDLE_LIVE, ..state }));
+    }
+    Ok(match major {
+        0 => Root::Default,
+        _ => Root::Foreign(format!("{} {major:x}:", qdisc.kind)),
+    })
+}
+
+/// What hangs at the hooks, in the answer to [`get_hook`].
+pub(super) fn hook_of(answer: Answer) -> Result<HookKind, KernelError> {
+    Ok(match found(answer)? {
+        Some(qdisc) if qdisc.kind == "clsact" => HookKind::Clsact,
+        Some(_) => HookKind::Ingress,
+        None => HookKind::None,
+    })
+}
+
+/// The leaf queue in the answer to [`get_leaf`].
+pub(super) fn leaf_of(answer: Answer) -> Result<Leaf, KernelError> {
+    Ok(match found(answer)? {
+        None => Leaf::Own,
+        Some(qdisc) if qdisc.kind == "bfifo" => {
+            Leaf::Bfifo(wire::u32_at(&qdisc.options, 0).unwrap_or_default())
+        }
+        Some(qdisc) => Leaf::Other(qdisc.kind),
+    })
+}
+
+fn parse_tbf(options: &[u8]) -> Option<TbfState> {
+    let parms = wire::attribute(options, TCA_TBF_PARMS)?;
+    let rate = |offset: usize, wide: u16| {
+        let narrow = wire::u32_at(parms, offset).map(u64::from)?;
+        let wide = wire::attribute(options, wide).and_then(wire::u64_of);
+        Some(BytesPerSecond(wide.unwrap_or(narrow)))
+    };
+    Some(TbfState {
+        rate: rate(8, TCA_TBF_RATE64)?,
+        peak_rate: rate(20, TCA_TBF_PRATE64)?,
+        limit: wire::u32_at(parms, 24)?,
+        burst_ticks: wire::u32_at(parms, 28)?,
+        peak_ticks: wire::u32_at(parms, 32)?,
+        leaf: Leaf::Own,
+        live: false,
+    })
+}
+
+#[cfg(test)]
+#[path = "qdisc_tests.rs"]
+mod tests;

@@ -1,0 +1,182 @@
+//! ADD: reconcile an attachment to the limits of its pod.
+
+use super::ends::{End, Ends};
+use super::{attachment, code_of, del};
+use crate::cni::error::Code;
+use crate::cni::{CniError, Request};
+use crate::kernel::apply::{Applier, ApplyError};
+use crate::log::Log;
+use crate::policy::{Limits, Settings};
+use crate::shaping::describe::numbers;
+use crate::shaping::placement::{Buckets, Decision, Way, decide};
+use crate::shaping::plan::{Batch, plan};
+use crate::shaping::{Conflict, Direction, Shape};
+
+/// Another program may add or remove something between our look and our step; then we look again.
+const TRIES: usize = 3;
+
+/// Shapes the attachment and returns prevResult as it came.
+pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
+    let prev_result = request.prev_result.as_ref().ok_or_else(missing_prev_result)?;
+    let settings = Settings::read(&request.config)?;
+    let limits = Limits::read(&request.config)?;
+    if limits.is_empty() {
+        // A pod that asks for nothing is not to fail because of us.
+        del::remove(request, log);
+    } else {
+        shape(request, &settings, &limits, log)?;
+    }
+    Ok(prev_result.get().to_string())
+}
+
+/// The error of a plugin that is not chained.
+pub(super) fn missing_prev_result() -> CniError {
+    CniError::new(
+        Code::InvalidConfig,
+        "there is no prevResult: pod-bandwidth shapes what another plugin made, so it must come \
+         after one in the conflist's `plugins`",
+    )
+}
+
+fn shape(
+    request: &Request,
+    settings: &Settings,
+    limits: &Limits,
+    log: &Log,
+) -> Result<(), CniError> {
+    let attachment = attachment(request);
+    let mut tries = 1;
+    loop {
+        let mut ends = Ends::open(request, &attachment)?;
+        let job = Job::new(&ends, settings, limits, &request.environment.ifname)?;
+        match job.apply(&mut ends, log) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.cause.is_race() && error.undoing.is_empty() && tries < TRIES => {
+                log.warn(&format!("{error}; looking again"));
+                tries += 1;
+            }
+            Err(error) => {
+                return Err(CniError::new(code_of(&error.cause), error.to_string()));
+            }
+        }
+    }
+}
+
+/// What one ADD is to do at each end.
+struct Job {
+    decision: Decision,
+    buckets: Buckets,
+    wanted: Vec<Batch>,
+    other: Vec<Batch>,
+}
+
+impl Job {
+    fn new(ends: &Ends, settings: &Settings, limits: &Limits, ifname: &str) -> Result<Self, CniError> {
+        if let Some(job) = Self::already_done(ends, settings, limits)? {
+            return Ok(job);
+        }
+        let decision = decide(settings, ifname, &ends.facts(limits))
+            .map_err(|refusal| CniError::new(Code::Conflict, refusal.to_string()))?;
+        let way = decision.way;
+        Self::plan(ends, decision, settings, limits)?
+            .map_err(|conflict| CniError::new(Code::Conflict, conflict.to_string()))
+            .map_err(|error| CniError { message: format!("placement {way}: {}", error.message), ..error })
+    }
+
+    /// A limit that already holds in a way that the configuration allows stays as it is, whatever
+    /// auto would choose today.
+    fn already_done(
+        ends: &Ends,
+        settings: &Settings,
+        limits: &Limits,
+    ) -> Result<Option<Self>, CniError> {
+        for way in allowed_ways(settings) {
+            let decision = Decision { way, reason: "it holds already".into() };
+            if let Ok(job) = Self::plan(ends, decision, settings, limits)? {
+                if job.wanted.is_empty() && job.other.is_empty() {
+                    return Ok(Some(job));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The plan of one way, or what conflicts with it.
+    fn plan(
+        ends: &Ends,
+        decision: Decision,
+        settings: &Settings,
+        limits: &Limits,
+    ) -> Result<Result<Self, Conflict>, CniError> {
+        let (end, other) = match decision.way {
+            Way::HostRoot | Way::HostHooks => (ends.host.as_ref(), Some(&ends.pod)),
+            Way::Pod => (Some(&ends.pod), ends.host.as_ref()),
+        };
+        let Some(end) = end else {
+            return Err(CniError::new(Code::Conflict, "there is no host interface"));
+        };
+        let buckets = end.buckets(limits, settings.latency_ms)?;
+        let clear = |end: &End| plan(&end.site, &Shape::default(), &end.observed);
+        let other = other.map_or_else(|| Ok(Vec::new()), clear);
+        let wanted = plan(&end.site, &decision.way.shape(&buckets), &end.observed);
+        Ok(wanted.and_then(|wanted| Ok(Self { decision, buckets, wanted, other: other? })))
+    }
+
+    /// Shapes one end, then clears the other: an earlier ADD may have used that one.
+    fn apply(&self, ends: &mut Ends, log: &Log) -> Result<(), ApplyError> {
+        log.info(&self.summary());
+        for step in self.wanted.iter().chain(&self.other).flatten() {
+            log.debug(&format!("{step:?}"));
+        }
+        let (end, other) = ends.of(self.decision.way);
+        let Some(end) = end else { return Ok(()) };
+        let mut applier = end.applier();
+        let mut warnings = applier.apply(&self.wanted)?;
+        if let Some(other) = other {
+            match other.applier().apply(&self.other) {
+                Ok(more) => warnings.extend(more),
+                Err(mut error) => {
+                    error.undoing.extend(applier.take_back());
+                    return Err(error);
+                }
+            }
+        }
+        for warning in warnings {
+            log.warn(&warning.to_string());
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> String {
+        let Decision { way, reason } = &self.decision;
+        let mut text = format!("placement {way} ({reason})");
+        let directions =
+            [(Direction::Ingress, self.buckets.ingress), (Direction::Egress, self.buckets.egress)];
+        for (direction, bucket) in directions {
+            let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
+            text.push_str(&format!("; {direction}: {numbers}"));
+        }
+        text
+    }
+}
+
+/// The ways that a configuration allows without looking at anything.
+pub(super) fn allowed_ways(settings: &Settings) -> Vec<Way> {
+    use crate::policy::{HostIngress, Placement};
+    Way::ALL
+        .into_iter()
+        .filter(|way| match (settings.placement, way) {
+            (Placement::Pod, way) => *way == Way::Pod,
+            (Placement::Host, Way::Pod) => false,
+            (Placement::Auto, Way::Pod) => true,
+            (_, Way::HostRoot) => settings.host_ingress != HostIngress::Hooks,
+            (_, Way::HostHooks) => settings.host_ingress != HostIngress::Root,
+        })
+        .collect()
+}
+
+impl End {
+    pub(super) fn applier(&mut self) -> Applier<'_> {
+        Applier::new(&mut self.socket, &self.site, self.link.index, &self.observed)
+    }
+}

@@ -1,0 +1,87 @@
+//! DEL: reconcile an attachment to nothing.
+//!
+//! DEL succeeds with what is already gone (section 2), and goes on after what fails: the runtime
+//! has nothing better to do with an error than to call again.
+
+use super::attachment;
+use super::ends::{End, Ends};
+use crate::cni::Request;
+use crate::kernel::apply::Applier;
+use crate::kernel::observe::observe;
+use crate::kernel::{KernelError, Socket, link};
+use crate::log::Log;
+use crate::shaping::identity::alias_field;
+use crate::shaping::plan::plan;
+use crate::shaping::site::Hook;
+use crate::shaping::{Shape, Site};
+
+/// Removes what ADD made, at both ends, as far as it is there.
+pub(super) fn del(request: &Request, log: &Log) {
+    remove(request, log);
+}
+
+/// The work of DEL, which is also that of an ADD without limits.
+pub(super) fn remove(request: &Request, log: &Log) {
+    let attachment = attachment(request);
+    if request.environment.netns.is_some() {
+        match Ends::open(request, &attachment) {
+            Ok(mut ends) => {
+                log_errors(log, ends.pod.clear());
+                if let Some(host) = &mut ends.host {
+                    log_errors(log, host.clear());
+                    return;
+                }
+            }
+            // The namespace is gone, or the interface: what the host has is known by its name.
+            Err(error) => log.debug(&format!("only the host's end is left: {error}")),
+        }
+    }
+    match Socket::open() {
+        Ok(mut host) => log_errors(log, sweep(&mut host, &attachment.tag())),
+        Err(error) => log.error(&error.to_string()),
+    }
+}
+
+fn log_errors(log: &Log, errors: Vec<KernelError>) {
+    for error in errors {
+        log.error(&format!("{error}; a later DEL or GC will try again"));
+    }
+}
+
+impl End {
+    /// Removes what is ours at this end.
+    fn clear(&mut self) -> Vec<KernelError> {
+        match plan(&self.site, &Shape::default(), &self.observed) {
+            Ok(batches) => self.applier().remove(&batches),
+            // Nothing wanted conflicts with nothing.
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Removes the host's IFBs of an attachment's tag, and what points at them. The alias says which
+/// interface redirects to them.
+pub(super) fn sweep(host: &mut Socket, tag: &str) -> Vec<KernelError> {
+    sweep_or_error(host, tag).unwrap_or_else(|error| vec![error])
+}
+
+fn sweep_or_error(host: &mut Socket, tag: &str) -> Result<Vec<KernelError>, KernelError> {
+    let names = Site::of_tag(tag, "");
+    let mut device = None;
+    for hook in Hook::ALL {
+        let alias = link::by_name(host, names.ifb(hook))?.and_then(|ifb| ifb.alias);
+        let named = alias.as_deref().and_then(|alias| alias_field(alias, "dev"));
+        device = device.or(named.map(str::to_string));
+    }
+    let link = match &device {
+        Some(device) => link::by_name(host, device)?,
+        None => None,
+    };
+    let link = link.unwrap_or_default();
+    let site = Site::of_tag(tag, &link.name);
+    // Index 0 is no interface: then only the IFBs are there to be seen.
+    let mut observed = observe(host, &site, link.index)?;
+    observed.restrict_to_ifbs();
+    let batches = plan(&site, &Shape::default(), &observed).unwrap_or_default();
+    Ok(Applier::new(host, &site, link.index, &observed).remove(&batches))
+}

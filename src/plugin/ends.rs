@@ -1,0 +1,117 @@
+//! The two ends of a pod's link: sockets, interfaces, and what is there.
+
+use std::path::Path;
+
+use crate::cni::error::Code;
+use crate::cni::{CniError, Request};
+use crate::kernel::observe::observe;
+use crate::kernel::{KernelError, Link, NetNs, Socket, link};
+use crate::policy::Limits;
+use crate::shaping::placement::{Buckets, Facts, Way};
+use crate::shaping::{Attachment, Bucket, Observed, Side, Site};
+
+/// Devices that only a BPF data plane makes: Calico's eBPF data plane and Cilium.
+const BPF_DATA_PLANE_DEVICES: [&str; 3] = ["bpfin.cali", "cilium_host", "cilium_net"];
+
+/// One end, as it was observed.
+pub(super) struct End {
+    pub(super) socket: Socket,
+    pub(super) link: Link,
+    pub(super) site: Site,
+    pub(super) observed: Observed,
+}
+
+/// Both ends; a pod without a veth has no host end.
+pub(super) struct Ends {
+    pub(super) pod: End,
+    pub(super) host: Option<End>,
+    pub(super) bpf_data_plane: Option<&'static str>,
+}
+
+impl Ends {
+    /// Opens and observes both ends of an attachment.
+    pub(super) fn open(request: &Request, attachment: &Attachment) -> Result<Self, CniError> {
+        let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
+        let namespace = open_namespace(netns)?;
+        let mut host = Socket::open()?;
+        let mut pod = Socket::open_in(&namespace)?;
+        let name = &request.environment.ifname;
+        let pod_link = link::by_name(&mut pod, name)?.ok_or_else(|| KernelError::NoDevice {
+            name: name.clone(),
+            place: "the pod's network namespace (CNI_NETNS)",
+        })?;
+        let host_link = link::host_end(&mut host, &namespace, &pod_link)?;
+        let mut bpf_data_plane = None;
+        for device in BPF_DATA_PLANE_DEVICES {
+            if host_link.is_some() && link::by_name(&mut host, device)?.is_some() {
+                bpf_data_plane = bpf_data_plane.or(Some(device));
+            }
+        }
+        let host_end = match host_link {
+            Some(link) => Some(End::observe(host, Side::Host, link, attachment)?),
+            None => None,
+        };
+        let pod = End::observe(pod, Side::Pod, pod_link, attachment)?;
+        Ok(Self { pod, host: host_end, bpf_data_plane })
+    }
+
+    pub(super) fn facts(&self, limits: &Limits) -> Facts<'_> {
+        Facts {
+            host: self.host.as_ref().map(|end| (end.site.device.as_str(), &end.observed)),
+            bpf_data_plane: self.bpf_data_plane,
+            limited: [limits.ingress.is_some(), limits.egress.is_some()],
+        }
+    }
+
+    /// The end that a way works at, and the other one.
+    pub(super) fn of(&mut self, way: Way) -> (Option<&mut End>, Option<&mut End>) {
+        match way.side() {
+            Side::Host => (self.host.as_mut(), Some(&mut self.pod)),
+            Side::Pod => (Some(&mut self.pod), self.host.as_mut()),
+        }
+    }
+}
+
+impl End {
+    fn observe(
+        mut socket: Socket,
+        side: Side,
+        link: Link,
+        attachment: &Attachment,
+    ) -> Result<Self, KernelError> {
+        let site = Site::new(side, &link.name, link.mtu, attachment);
+        let observed = observe(&mut socket, &site, link.index)?;
+        Ok(Self { socket, link, site, observed })
+    }
+
+    /// The buckets of these limits on this end's interface.
+    pub(super) fn buckets(&self, limits: &Limits, latency_ms: u32) -> Result<Buckets, CniError> {
+        let bucket = |limit: Option<_>| {
+            limit.as_ref().map(|limit| Bucket::new(limit, self.link.mtu, latency_ms)).transpose()
+        };
+        let refused = |direction: &str, error: crate::shaping::bucket::BurstError| {
+            let device = &self.link.name;
+            CniError::new(Code::InvalidConfig, format!("{direction} burst on {device}: {error}"))
+        };
+        Ok(Buckets {
+            ingress: bucket(limits.ingress).map_err(|error| refused("ingress", error))?,
+            egress: bucket(limits.egress).map_err(|error| refused("egress", error))?,
+        })
+    }
+}
+
+fn open_namespace(path: &Path) -> Result<NetNs, CniError> {
+    let named = |error: KernelError| {
+        let error = CniError::from(error);
+        CniError { message: format!("CNI_NETNS: {}", error.message), ..error }
+    };
+    let namespace = NetNs::open(path).map_err(named)?;
+    if namespace.is_own().map_err(named)? {
+        let path = path.display();
+        return Err(CniError::new(
+            Code::InvalidEnvironment,
+            format!("CNI_NETNS: {path} is the plugin's own network namespace, not a pod's"),
+        ));
+    }
+    Ok(namespace)
+}

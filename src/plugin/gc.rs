@@ -1,0 +1,45 @@
+//! GC: remove what belongs to attachments of this network that are gone.
+//!
+//! IFBs in the host's namespace are all that can outlive a pod: what is inside it goes with its
+//! namespace, and what is on its veth goes with the veth.
+
+use std::collections::BTreeSet;
+
+use super::del::sweep;
+use crate::cni::error::Code;
+use crate::cni::{CniError, Request};
+use crate::kernel::{Socket, link};
+use crate::log::Log;
+use crate::shaping::Attachment;
+use crate::shaping::identity::{is_of_network, tag_of};
+
+/// Removes our IFBs of this network whose attachment is not in the list of valid ones.
+pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
+    let network = &request.network;
+    let valid: BTreeSet<String> = request
+        .valid_attachments()?
+        .into_iter()
+        .map(|(container_id, ifname)| {
+            Attachment { network: network.clone(), container_id, ifname, pod: None }.tag()
+        })
+        .collect();
+    let mut host = Socket::open()?;
+    let ifbs = link::all_ifbs(&mut host)?;
+    let stale: BTreeSet<&str> = ifbs
+        .iter()
+        .filter_map(|ifb| {
+            let tag = tag_of(&ifb.name)?;
+            (is_of_network(tag, ifb.alias.as_deref(), network) && !valid.contains(tag)).then_some(tag)
+        })
+        .collect();
+    let mut errors = Vec::new();
+    for tag in stale {
+        log.info(&format!("removing the IFBs of a stale attachment (…{tag})"));
+        errors.extend(sweep(&mut host, tag));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Err(CniError::new(Code::Kernel, format!("some of it could not be removed: {}", errors.join("; "))))
+}

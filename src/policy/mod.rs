@@ -1,0 +1,25 @@
+//! Policy: text in, numbers out.
+//!
+//! Knows what a pod and a node may write (annotations, `runtimeConfig`, static keys, `defaults`,
+//! `maximum` and the plugin's own settings) and turns it into [`Limits`] and [`Settings`], or into
+//! an error that says what was written where and what is taken instead. It sees the network
+//! configuration as JSON and nothing else: no device, no kernel, no file.
+//!
+//! Text from a pod is hostile here: every length is bounded, all arithmetic saturates or is
+//! checked, and whatever an error repeats is shortened and escaped.
+#![forbid(unsafe_code)]
+
+mod bounds;
+mod error;
+mod json;
+mod limits;
+pub mod quantity;
+mod settings;
+mod sources;
+mod units;
+
+pub use error::PolicyError;
+pub use json::lookup;
+pub use limits::{Limit, Limits};
+pub use settings::{HostIngress, LogLevel, LogSettings, Placement, Settings};
+pub use units::{Bits, BitsPerSecond, Bytes};

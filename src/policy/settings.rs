@@ -1,0 +1,166 @@
+//! Settings: the plugin's own keys in the network configuration, beyond the limits.
+//!
+//! Knows their names, words and ranges. Unknown keys are left alone, as the CNI specification asks.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::error::PolicyError;
+use super::json::{Entry, Object};
+
+/// Where the qdiscs go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// The plugin chooses: the host side wherever that is safe.
+    #[default]
+    Auto,
+    /// On the host's end of the veth pair.
+    Host,
+    /// Inside the pod's network namespace. The limit is cooperative there.
+    Pod,
+}
+
+/// How the direction to the pod is shaped on the host side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostIngress {
+    /// The plugin chooses: `Hooks` where somebody else rules the root qdisc, else `Root`.
+    #[default]
+    Auto,
+    /// A TBF as the root qdisc of the host interface.
+    Root,
+    /// The egress hook of clsact, which redirects to an IFB; the root qdisc is not touched.
+    Hooks,
+}
+
+/// How much is logged; each level includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And what was done.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+}
+
+/// The key `log`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `log.file`, an absolute path; `None` is standard error.
+    pub file: Option<PathBuf>,
+    /// `log.level`.
+    pub level: LogLevel,
+}
+
+/// The plugin's settings; [`Settings::default`] is what an empty configuration means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `placement`.
+    pub placement: Placement,
+    /// `hostIngress`.
+    pub host_ingress: HostIngress,
+    /// `placementByPrefix`: prefixes of host interface names, longest first, so that the first one
+    /// that fits is the one that counts.
+    pub placement_by_prefix: Vec<(String, Placement)>,
+    /// `latency` in milliseconds: how long a packet may wait in a full queue at the limit's rate.
+    /// 1 to 10000. With 0 there would be no queue, and every packet beyond the burst would be lost;
+    /// beyond 10 seconds a sender has given the packet up long ago and sent it again.
+    pub latency_ms: u32,
+    /// `log`.
+    pub log: LogSettings,
+}
+
+/// As the reference plugin: long enough for a steady rate, short enough to stay unnoticed.
+const DEFAULT_LATENCY_MS: u32 = 25;
+const MAX_LATENCY_MS: u32 = 10_000;
+
+const PLACEMENTS: [(&str, Placement); 3] =
+    [("auto", Placement::Auto), ("host", Placement::Host), ("pod", Placement::Pod)];
+const HOST_INGRESSES: [(&str, HostIngress); 3] =
+    [("auto", HostIngress::Auto), ("root", HostIngress::Root), ("hooks", HostIngress::Hooks)];
+const LEVELS: [(&str, LogLevel); 4] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            placement: Placement::default(),
+            host_ingress: HostIngress::default(),
+            placement_by_prefix: Vec::new(),
+            latency_ms: DEFAULT_LATENCY_MS,
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings from a network configuration (without prevResult). A key that is absent
+    /// or null has its default.
+    ///
+    /// # Errors
+    /// [`PolicyError`] for a value that the key does not take.
+    pub fn read(config: &Map<String, Value>) -> Result<Settings, PolicyError> {
+        let config = Object::root(config);
+        let default = Settings::default();
+        Ok(Settings {
+            placement: word(&config, "placement", &PLACEMENTS)?.unwrap_or_default(),
+            host_ingress: word(&config, "hostIngress", &HOST_INGRESSES)?.unwrap_or_default(),
+            placement_by_prefix: placement_by_prefix(&config)?,
+            latency_ms: match config.entry("latency") {
+                Some(entry) => latency(&entry)?,
+                None => default.latency_ms,
+            },
+            log: match config.object("log")? {
+                Some(object) => LogSettings {
+                    file: object.entry("file").map(|entry| entry.path()).transpose()?,
+                    level: word(&object, "level", &LEVELS)?.unwrap_or_default(),
+                },
+                None => default.log,
+            },
+        })
+    }
+}
+
+fn word<T: Copy>(
+    object: &Object<'_>,
+    key: &str,
+    words: &[(&str, T)],
+) -> Result<Option<T>, PolicyError> {
+    object.entry(key).map(|entry| entry.word(words)).transpose()
+}
+
+fn latency(entry: &Entry<'_>) -> Result<u32, PolicyError> {
+    let number = entry.value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.filter(|number| (1..=MAX_LATENCY_MS).contains(number)).ok_or_else(|| {
+        entry.wrong(format!("an integer of milliseconds between 1 and {MAX_LATENCY_MS}"))
+    })
+}
+
+fn placement_by_prefix(config: &Object<'_>) -> Result<Vec<(String, Placement)>, PolicyError> {
+    let Some(object) = config.object("placementByPrefix")? else { return Ok(Vec::new()) };
+    let mut list = Vec::new();
+    for (prefix, entry) in object.entries() {
+        if prefix.is_empty() {
+            // An empty prefix fits every interface: that is what `placement` is for.
+            return Err(PolicyError::WrongValue {
+                key: "placementByPrefix".to_owned(),
+                got: "an empty prefix".to_owned(),
+                takes: "prefixes of host interface names, such as \"eni\"".to_owned(),
+            });
+        }
+        list.push((prefix.to_owned(), entry.word(&PLACEMENTS)?));
+    }
+    list.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests;

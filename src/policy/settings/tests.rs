@@ -1,0 +1,120 @@
+//! Every key with its default, what it takes and how it says no.
+
+use serde_json::json;
+
+use super::*;
+
+fn read(config: &Value) -> Result<Settings, PolicyError> {
+    let Value::Object(map) = config else { panic!("not an object: {config}") };
+    Settings::read(map)
+}
+
+#[test]
+fn nothing_written_means_the_defaults() {
+    for config in [
+        json!({}),
+        json!({"cniVersion": "1.1.0", "name": "n", "type": "pod-bandwidth", "future": {"a": 1}}),
+        json!({"placement": null, "hostIngress": null, "placementByPrefix": null, "latency": null,
+               "log": null}),
+        json!({"log": {}, "placementByPrefix": {}}),
+        json!({"log": {"file": null, "level": null, "future": 1}, "placementByPrefix": {"eni": null}}),
+    ] {
+        let settings = read(&config).unwrap();
+        assert_eq!(settings, Settings::default(), "{config}");
+        assert_eq!(settings.latency_ms, 25);
+        assert_eq!(settings.log.level, LogLevel::Info);
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let settings = read(&json!({
+        "Placement": "pod",
+        "hostingress": "hooks",
+        "placementByPrefix": {"en": "pod", "eni": "host", "cali": "auto", "eth": "host"},
+        "latency": 40,
+        "log": {"File": "/var/log/pod-bandwidth.log", "level": "debug"},
+    }));
+    let prefix = |prefix: &str, placement| (prefix.to_owned(), placement);
+    assert_eq!(
+        settings,
+        Ok(Settings {
+            placement: Placement::Pod,
+            host_ingress: HostIngress::Hooks,
+            // The longest first: the first that fits is the one that counts.
+            placement_by_prefix: vec![
+                prefix("cali", Placement::Auto),
+                prefix("eni", Placement::Host),
+                prefix("eth", Placement::Host),
+                prefix("en", Placement::Pod),
+            ],
+            latency_ms: 40,
+            log: LogSettings {
+                file: Some(PathBuf::from("/var/log/pod-bandwidth.log")),
+                level: LogLevel::Debug,
+            },
+        })
+    );
+    for (word, placement) in PLACEMENTS {
+        assert_eq!(read(&json!({"placement": word})).unwrap().placement, placement);
+    }
+    for (word, way) in HOST_INGRESSES {
+        assert_eq!(read(&json!({"hostIngress": word})).unwrap().host_ingress, way);
+    }
+    for (word, level) in LEVELS {
+        assert_eq!(read(&json!({"log": {"level": word}})).unwrap().log.level, level);
+    }
+    for latency in [1, 10_000] {
+        assert_eq!(read(&json!({"latency": latency})).unwrap().latency_ms, latency);
+    }
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_key() {
+    const PLACEMENT: &str = r#"it takes one of "auto", "host", "pod""#;
+    const LATENCY: &str = "it takes an integer of milliseconds between 1 and 10000";
+    const PATH: &str = r#"it takes an absolute path such as "/var/log/pod-bandwidth.log""#;
+    for (config, message) in [
+        (json!({"placement": 5}), format!("placement: got the number 5; {PLACEMENT}")),
+        (json!({"placement": "Host"}), format!(r#"placement: got the string "Host"; {PLACEMENT}"#)),
+        (json!({"placement": ""}), format!(r#"placement: got the string ""; {PLACEMENT}"#)),
+        (
+            json!({"hostIngress": "qdisc"}),
+            r#"hostIngress: got the string "qdisc"; it takes one of "auto", "root", "hooks""#.into(),
+        ),
+        (
+            json!({"placementByPrefix": "eni"}),
+            r#"placementByPrefix: got the string "eni"; it takes an object"#.into(),
+        ),
+        (
+            json!({"placementByPrefix": {"eni": "node"}}),
+            format!(r#"placementByPrefix.eni: got the string "node"; {PLACEMENT}"#),
+        ),
+        (
+            json!({"placementByPrefix": {"e\nni": 1}}),
+            format!(r#"placementByPrefix."e\nni": got the number 1; {PLACEMENT}"#),
+        ),
+        (
+            json!({"placementByPrefix": {"": "host"}}),
+            r#"placementByPrefix: got an empty prefix; it takes prefixes of host interface names, such as "eni""#.into(),
+        ),
+        (json!({"latency": "25"}), format!(r#"latency: got the string "25"; {LATENCY}"#)),
+        (json!({"latency": 0}), format!("latency: got the number 0; {LATENCY}")),
+        (json!({"latency": 10_001}), format!("latency: got the number 10001; {LATENCY}")),
+        (json!({"latency": 25.0}), format!("latency: got the number 25.0; {LATENCY}")),
+        (json!({"latency": -1}), format!("latency: got the number -1; {LATENCY}")),
+        // 2^32 + 25 must not be taken for 25.
+        (json!({"latency": 4_294_967_321_u64}), format!("latency: got the number 4294967321; {LATENCY}")),
+        (json!({"log": "/var/log/x"}), r#"log: got the string "/var/log/x"; it takes an object"#.into()),
+        (json!({"log": {"file": "x.log"}}), format!(r#"log.file: got the string "x.log"; {PATH}"#)),
+        (json!({"log": {"file": ""}}), format!(r#"log.file: got the string ""; {PATH}"#)),
+        (json!({"log": {"file": "/a\u{0}"}}), format!(r#"log.file: got the string "/a\0"; {PATH}"#)),
+        (json!({"log": {"file": true}}), format!("log.file: got the boolean true; {PATH}")),
+        (
+            json!({"log": {"Level": "trace"}}),
+            r#"log.Level: got the string "trace"; it takes one of "error", "warn", "info", "debug""#.into(),
+        ),
+    ] {
+        assert_eq!(read(&config).map_err(|error| error.to_string()), Err(message), "{config}");
+    }
+}

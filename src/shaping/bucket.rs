@@ -1,0 +1,382 @@
+//! Token buckets: from a limit in bits per second to the bytes that a TBF qdisc takes,
+//! and back from the ticks that the kernel shows.
+//!
+//! Knows the arithmetic of net/sched/sch_tbf.c and sch_api.c, and nothing of netlink.
+
+use crate::policy::{BitsPerSecond, Bits, Limit};
+
+/// Bytes per second: the unit at the kernel's door. Bits end in this module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BytesPerSecond(pub u64);
+
+impl From<BitsPerSecond> for BytesPerSecond {
+    /// Rounds down: a limit is never exceeded by the rounding.
+    fn from(rate: BitsPerSecond) -> Self {
+        Self(rate.0 / 8)
+    }
+}
+
+/// Bytes that a link layer header adds to the MTU: Ethernet and one VLAN tag.
+pub const LINK_HEADER_BYTES: u32 = 14 + 4;
+
+/// A derived burst lasts this long at the limit's rate.
+pub const DERIVED_BURST_MS: u64 = 4;
+
+/// A derived burst holds at least this many full frames, else TBF would have to cut or drop them.
+pub const DERIVED_BURST_FRAMES: u64 = 2;
+
+/// The queue holds at least this many full frames beyond the burst.
+pub const QUEUE_FRAMES: u64 = 3;
+
+/// No derived burst and no derived queue is larger than this, so that a limit of many Gbit/s
+/// does not let one pod pin the node's memory. 32 MiB is 25 ms at 10 Gbit/s.
+pub const DERIVED_BYTES_MAX: u64 = 32 << 20;
+
+/// A packet in a TBF's queue is never larger than this: 512 KiB is the kernel's GSO_MAX_SIZE
+/// (include/linux/netdevice.h), and a qdisc counts the headers of each segment on top
+/// (qdisc_pkt_len_init in net/core/dev.c), at most as much again.
+pub const PACKET_BYTES_MAX: u64 = 1 << 20;
+
+/// The second bucket of a TBF: how fast the burst may be spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peak {
+    /// Above the bucket's rate.
+    pub rate: BytesPerSecond,
+    /// Depth of the second bucket in bytes; one full frame or more.
+    pub burst: u32,
+}
+
+/// What one TBF qdisc is asked to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// The limit.
+    pub rate: BytesPerSecond,
+    /// Depth of the bucket in bytes.
+    pub burst: u32,
+    /// Bytes that may wait, the burst included (TBF's `limit`).
+    pub limit: u32,
+    /// The second bucket, where a peak rate was asked for.
+    pub peak: Option<Peak>,
+}
+
+/// A burst that would not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a burst of {burst} ({} bytes) cannot be held: it takes {min} to {max} bytes ({} to {} bits), \
+     at least one full frame of this interface (MTU {mtu} + {LINK_HEADER_BYTES}), \
+     else no full packet would ever leave; raise the burst or leave it out to have it derived",
+    burst.0 / 8, u64::from(*min) * 8, u64::from(*max) * 8
+)]
+pub struct BurstError {
+    /// What was asked for.
+    pub burst: Bits,
+    /// The smallest burst that works here, in bytes.
+    pub min: u32,
+    /// The largest burst that the kernel can hold, in bytes.
+    pub max: u32,
+    /// The interface's MTU in bytes.
+    pub mtu: u32,
+}
+
+/// One full frame of an interface, in bytes.
+pub fn frame_bytes(mtu: u32) -> u32 {
+    mtu.saturating_add(LINK_HEADER_BYTES)
+}
+
+impl Bucket {
+    /// Token bucket for `limit` on an interface with this MTU (bytes) and this latency (ms).
+    ///
+    /// # Errors
+    /// A written burst that is smaller than one full frame or larger than a u32 of bytes.
+    pub fn new(limit: &Limit, mtu: u32, latency_ms: u32) -> Result<Self, BurstError> {
+        let rate = BytesPerSecond::from(limit.rate);
+        let frame = frame_bytes(mtu);
+        let burst = burst_bytes(limit, rate, mtu)?;
+        let queue = transfer(rate, u64::from(latency_ms))
+            .clamp(QUEUE_FRAMES * u64::from(frame), DERIVED_BYTES_MAX.max(3 * u64::from(frame)));
+        let peak = limit.peak_rate.map(BytesPerSecond::from).map(|rate| Peak {
+            rate,
+            burst: peak_burst_bytes(limit, rate, frame, burst),
+        });
+        Ok(Self { rate, burst, limit: saturate(u64::from(burst) + queue), peak })
+    }
+
+    /// Bytes of the largest packet that passes without being cut: the smaller of both buckets
+    /// (`max_size` in tbf_change, net/sched/sch_tbf.c).
+    pub fn max_packet(&self) -> u32 {
+        self.peak.map_or(self.burst, |peak| peak.burst.min(self.burst))
+    }
+
+    /// Whether a TBF that the kernel shows is this bucket.
+    pub fn is_shown_as(&self, state: &TbfState) -> bool {
+        let peak_is_same = match self.peak {
+            None => state.peak_rate.0 == 0,
+            Some(peak) => {
+                peak.rate == state.peak_rate
+                    && same_ticks(ticks(peak.rate, peak.burst), state.peak_ticks)
+            }
+        };
+        self.rate == state.rate
+            && self.limit == state.limit
+            && same_ticks(ticks(self.rate, self.burst), state.burst_ticks)
+            && peak_is_same
+    }
+
+    /// How the kernel shows a TBF of this bucket.
+    pub fn to_state(&self) -> TbfState {
+        TbfState {
+            rate: self.rate,
+            burst_ticks: ticks(self.rate, self.burst),
+            limit: self.limit,
+            peak_rate: self.peak.map_or(BytesPerSecond(0), |peak| peak.rate),
+            peak_ticks: self.peak.map_or(0, |peak| ticks(peak.rate, peak.burst)),
+            leaf: Leaf::Own,
+            live: false,
+        }
+    }
+
+    /// Whether `from` can become this bucket in place. If not, a packet that already waits may be
+    /// larger than the new bucket; TBF would then never send it, and nothing behind it
+    /// (tbf_dequeue; issue #3 has the measurement). The queue must be replaced in the same send.
+    pub fn holds_queue_of(&self, from: &TbfState) -> bool {
+        let new = u64::from(self.max_packet());
+        let in_first = from.rate.0 > 0
+            && ticks_wide(from.rate, new) + 1 >= u128::from(from.burst_ticks);
+        let in_second = from.peak_rate.0 > 0
+            && ticks_wide(from.peak_rate, new) + 1 >= u128::from(from.peak_ticks);
+        new >= PACKET_BYTES_MAX || in_first || in_second
+    }
+}
+
+/// The leaf queue of a TBF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaf {
+    /// The bfifo that TBF makes for itself; the kernel hides it and keeps its limit with TBF's.
+    Own,
+    /// A bfifo of its own handle, as we leave it after a cut; its limit in bytes.
+    Bfifo(u32),
+    /// Somebody put another qdisc there.
+    Other(String),
+}
+
+/// A TBF qdisc as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TbfState {
+    /// Rate in bytes per second.
+    pub rate: BytesPerSecond,
+    /// The burst as time at the rate, in ticks of 64 ns; wraps at 2^32.
+    pub burst_ticks: u32,
+    /// Bytes that may wait.
+    pub limit: u32,
+    /// Peak rate, 0 without a second bucket.
+    pub peak_rate: BytesPerSecond,
+    /// Depth of the second bucket in ticks of 64 ns at the peak rate.
+    pub peak_ticks: u32,
+    /// The queue below it.
+    pub leaf: Leaf,
+    /// Its handle says that a node agent or a person changed the limit after ADD.
+    pub live: bool,
+}
+
+impl TbfState {
+    /// The bucket that shows as this state, to put it back. The burst comes back from ticks, so it
+    /// is exact to one tick.
+    pub fn to_bucket(&self) -> Bucket {
+        let peak = (self.peak_rate.0 > 0).then(|| Peak {
+            rate: self.peak_rate,
+            burst: bytes_of_ticks(self.peak_rate, self.peak_ticks),
+        });
+        let burst = bytes_of_ticks(self.rate, self.burst_ticks);
+        Bucket { rate: self.rate, burst, limit: self.limit, peak }
+    }
+}
+
+fn burst_bytes(limit: &Limit, rate: BytesPerSecond, mtu: u32) -> Result<u32, BurstError> {
+    let frame = frame_bytes(mtu);
+    let Some(burst) = limit.burst else {
+        let floor = DERIVED_BURST_FRAMES * u64::from(frame);
+        let derived = transfer(rate, DERIVED_BURST_MS).clamp(floor, DERIVED_BYTES_MAX.max(floor));
+        let cap = limit.max_burst.map_or(u64::MAX, |max| (max.0 / 8).max(u64::from(frame)));
+        return Ok(saturate(derived.min(cap)));
+    };
+    match u32::try_from(burst.0 / 8) {
+        Ok(bytes) if bytes >= frame => Ok(bytes),
+        _ => Err(BurstError { burst, min: frame, max: u32::MAX, mtu }),
+    }
+}
+
+/// The second bucket's depth: what was written, raised to one frame as Calico does
+/// (makeTBF in felix/dataplane/linux/qos/qos.go); derived, 1 ms at the peak rate.
+fn peak_burst_bytes(limit: &Limit, peak: BytesPerSecond, frame: u32, burst: u32) -> u32 {
+    match limit.min_burst {
+        Some(bytes) => saturate(bytes.0).max(frame),
+        None => saturate(transfer(peak, 1)).min(burst).max(frame),
+    }
+}
+
+/// Bytes that pass at `rate` in `ms` milliseconds.
+fn transfer(rate: BytesPerSecond, ms: u64) -> u64 {
+    (u128::from(rate.0) * u128::from(ms) / 1000).min(u128::from(u64::MAX)) as u64
+}
+
+fn saturate(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Nanoseconds of a tick (PSCHED_SHIFT 6 in include/net/pkt_sched.h).
+const TICK_NS: u128 = 64;
+
+/// Ticks that `bytes` last at `rate`, with the kernel's own rounding and its wrap at 2^32.
+pub fn ticks(rate: BytesPerSecond, bytes: u32) -> u32 {
+    (ticks_wide(rate, u64::from(bytes)) & u128::from(u32::MAX)) as u32
+}
+
+/// As psched_ratecfg_precompute__ and psched_l2t_ns (net/sched/sch_generic.c,
+/// include/net/sch_generic.h): ns = bytes x mult >> shift, mult being 1/rate with 32 bits.
+fn ticks_wide(rate: BytesPerSecond, bytes: u64) -> u128 {
+    const NSEC_PER_SEC: u64 = 1_000_000_000;
+    if rate.0 == 0 {
+        return 0;
+    }
+    let (mut factor, mut shift) = (NSEC_PER_SEC, 0u32);
+    let mult = loop {
+        let mult = (factor / rate.0) as u32;
+        if mult & (1 << 31) != 0 || factor & (1 << 63) != 0 {
+            break mult;
+        }
+        factor <<= 1;
+        shift += 1;
+    };
+    ((u128::from(bytes) * u128::from(mult)) >> shift) / TICK_NS
+}
+
+fn bytes_of_ticks(rate: BytesPerSecond, ticks: u32) -> u32 {
+    const NSEC_PER_SEC: u128 = 1_000_000_000;
+    let ns = u128::from(ticks) * TICK_NS;
+    let bytes = (ns * u128::from(rate.0)).div_ceil(NSEC_PER_SEC);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// The kernel rounds to a tick when it shows a burst, so one tick of difference is none.
+fn same_ticks(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).wrapping_add(1) <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::Bytes;
+
+    fn limit(rate: u64) -> Limit {
+        Limit { rate: BitsPerSecond(rate), burst: None, max_burst: None, peak_rate: None, min_burst: None }
+    }
+
+    #[test]
+    fn a_derived_burst_is_4_ms_and_two_frames_at_least() {
+        // rate bit/s, MTU → burst bytes, limit bytes with 25 ms
+        for (rate, mtu, burst, queue) in [
+            (10_000_000, 1500, 5_000, 31_250),
+            (2_000_000, 1500, 3_036, 6_250),
+            (1_000, 1500, 3_036, 3 * 1_518),
+            (100_000_000, 1500, 50_000, 312_500),
+            (10_000_000, 9000, 18_036, 31_250),
+            (10_000_000, 65_535, 131_106, 3 * 65_553),
+            (1_000_000_000_000_000, 1500, 32 << 20, 32 << 20),
+        ] {
+            let bucket = Bucket::new(&limit(rate), mtu, 25).unwrap();
+            assert_eq!((bucket.burst, bucket.limit), (burst, burst + queue), "{rate} bit/s, MTU {mtu}");
+        }
+    }
+
+    #[test]
+    fn a_written_burst_is_used_as_written_or_refused() {
+        for (bits, expected) in [
+            (8 * 1518, Some(1518)),
+            (8 * 1518 + 7, Some(1518)),
+            (8 * 1518 - 1, None),
+            (8 * 4_294_967_295, Some(u32::MAX)),
+            (8 * 4_294_967_296, None),
+        ] {
+            let limit = Limit { burst: Some(Bits(bits)), ..limit(10_000_000) };
+            let bucket = Bucket::new(&limit, 1500, 25);
+            assert_eq!(bucket.as_ref().ok().map(|b| b.burst), expected, "{bits} bits");
+            if let Err(error) = bucket {
+                let text = error.to_string();
+                assert!(text.contains("1518 to 4294967295 bytes"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_maximum_caps_a_derived_burst_but_leaves_one_frame() {
+        for (max_bits, expected) in [(8 * 2_000, 2_000), (8 * 100, 1_518), (8 * 9_000, 5_000)] {
+            let limit = Limit { max_burst: Some(Bits(max_bits)), ..limit(10_000_000) };
+            assert_eq!(Bucket::new(&limit, 1500, 25).unwrap().burst, expected);
+        }
+    }
+
+    #[test]
+    fn a_peak_bucket_holds_one_frame() {
+        for (min_burst, expected) in [(None, 1_518), (Some(Bytes(1_000)), 1_518), (Some(Bytes(4_000)), 4_000)] {
+            let limit =
+                Limit { peak_rate: Some(BitsPerSecond(12_000_000)), min_burst, ..limit(10_000_000) };
+            let peak = Bucket::new(&limit, 1500, 25).unwrap().peak.unwrap();
+            assert_eq!((peak.rate.0, peak.burst), (1_500_000, expected));
+        }
+    }
+
+    #[test]
+    fn a_rate_rounds_down_to_bytes() {
+        assert_eq!(BytesPerSecond::from(BitsPerSecond(1_007)).0, 125);
+    }
+
+    /// `tc qdisc add dev x root tbf rate 10mbit burst 5000 limit 36000` shows buffer 0xf424.
+    #[test]
+    fn ticks_are_the_kernels() {
+        assert_eq!(ticks(BytesPerSecond(1_250_000), 5_000), 0xf424);
+    }
+
+    #[test]
+    fn a_smaller_bucket_needs_a_new_queue_a_larger_one_does_not() {
+        let bucket = |rate| Bucket::new(&limit(rate), 1500, 25).unwrap();
+        for (from, to, in_place) in [
+            (10_000_000, 50_000_000, true),
+            (50_000_000, 5_000_000, false),
+            (10_000_000, 10_000_000, true),
+            (1_000_000, 2_000_000, true),
+            (2_000_000_000, 1_000_000_000, false),
+            (9_000_000_000, 4_000_000_000, true),
+        ] {
+            assert_eq!(bucket(to).holds_queue_of(&bucket(from).to_state()), in_place, "{from} → {to}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_is_shown_as_itself_and_comes_back(
+            rate in 1_000u64..=1_000_000_000_000_000, burst in 8u64 * 1518..8 * 50_000_000,
+        ) {
+            let limit = Limit { burst: Some(Bits(burst)), ..limit(rate) };
+            let bucket = Bucket::new(&limit, 1500, 25).unwrap();
+            let state = bucket.to_state();
+            prop_assert!(bucket.is_shown_as(&state));
+            prop_assert!(bucket.holds_queue_of(&state));
+            if u64::from(bucket.burst) * 1_000_000_000 / bucket.rate.0 < 64 * u64::from(u32::MAX) {
+                prop_assert!(state.to_bucket().is_shown_as(&state));
+            }
+        }
+
+        #[test]
+        fn another_rate_limit_or_burst_is_seen(rate in 8_000u64..1_000_000_000, more in 1u32..1000) {
+            let bucket = Bucket::new(&limit(rate), 1500, 25).unwrap();
+            let state = bucket.to_state();
+            let rate = Bucket { rate: BytesPerSecond(bucket.rate.0 + u64::from(more)), ..bucket };
+            let queue = Bucket { limit: bucket.limit + more, ..bucket };
+            // 64 ns are 8 bytes at 1 Gbit/s: a smaller difference does not show.
+            let burst = Bucket { burst: bucket.burst + 23 + more, ..bucket };
+            prop_assert!(![rate, queue, burst].iter().any(|other| other.is_shown_as(&state)));
+        }
+    }
+}

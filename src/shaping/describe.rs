@@ -1,0 +1,125 @@
+//! Words for steps: what was being done when the kernel refused, and what CHECK found.
+
+use super::bucket::{Bucket, TbfState};
+use super::plan::Step;
+use super::site::{Owner, Side, Site};
+use crate::policy::BitsPerSecond;
+
+/// What a step does, as the beginning of "…: the kernel said …".
+pub fn doing(site: &Site, step: &Step) -> String {
+    let device = &site.device;
+    match step {
+        Step::CreateIfb(hook) => format!("create the IFB {}", site.ifb(*hook)),
+        Step::LabelIfb { hook, .. } | Step::RestoreLabel { hook, .. } => {
+            format!("set alias and MTU of the IFB {}", site.ifb(*hook))
+        }
+        Step::UpIfb(hook) => format!("bring the IFB {} up", site.ifb(*hook)),
+        Step::DownIfb(hook) => format!("bring the IFB {} down", site.ifb(*hook)),
+        Step::AddTbf { place, bucket, .. } => {
+            format!("add a TBF ({}) as root qdisc of {}", numbers(bucket), site.device_of(*place))
+        }
+        Step::ChangeTbf { place, to, .. } => {
+            format!("change the TBF of {} to {}", site.device_of(*place), numbers(to))
+        }
+        Step::ReplaceLeaf { place, .. } => {
+            format!("replace the queue below the TBF of {}", site.device_of(*place))
+        }
+        Step::DelTbf { place, .. } => format!("remove the TBF from {}", site.device_of(*place)),
+        Step::AddHook => format!("add a clsact qdisc to {device}"),
+        Step::AddFilter { hook, .. } => {
+            format!("redirect the {hook} of {device} to the IFB {}", site.ifb(*hook))
+        }
+        Step::DelFilter { hook, .. } | Step::DropFilter(hook) => {
+            format!("remove our filter from the {hook} of {device}")
+        }
+        Step::DelHook => format!("remove our clsact qdisc from {device}"),
+        Step::DelIfb { hook } => format!("remove the IFB {}", site.ifb(*hook)),
+    }
+}
+
+/// What a step of a plan says about the state that it would mend, for CHECK.
+pub fn finding(site: &Site, step: &Step) -> String {
+    let device = &site.device;
+    let end = match site.side {
+        Side::Host => "on the host",
+        Side::Pod => "in the pod",
+    };
+    match step {
+        Step::CreateIfb(hook) => format!("the IFB {} is missing {end}", site.ifb(*hook)),
+        Step::LabelIfb { hook, .. } | Step::RestoreLabel { hook, .. } => {
+            format!("the IFB {} has another alias or MTU", site.ifb(*hook))
+        }
+        Step::UpIfb(hook) | Step::DownIfb(hook) => format!("the IFB {} is down", site.ifb(*hook)),
+        Step::AddTbf { place, bucket, replaces } => {
+            let instead = replaces.as_ref().map(|kind| format!(" ({kind} is there)"));
+            format!(
+                "the TBF for {} ({}) is missing on {}{}",
+                site.direction_of(*place),
+                numbers(bucket),
+                site.device_of(*place),
+                instead.unwrap_or_default()
+            )
+        }
+        Step::ChangeTbf { place, from, to } => {
+            format!("the TBF of {} has {}", site.device_of(*place), differences(from, to))
+        }
+        Step::ReplaceLeaf { place, .. } => {
+            format!("the queue below the TBF of {} was replaced", site.device_of(*place))
+        }
+        Step::DelTbf { place, .. } => {
+            format!("{} has a TBF of ours that nobody asked for", site.device_of(*place))
+        }
+        Step::AddHook => format!("the clsact qdisc of {device} is missing"),
+        Step::AddFilter { hook, .. } => format!(
+            "the filter that redirects the {hook} of {device} to the IFB {} is missing",
+            site.ifb(*hook)
+        ),
+        Step::DelFilter { hook, filter, .. } => match filter.owner {
+            Owner::Ours { target, .. } => format!(
+                "a filter of ours on the {hook} of {device} redirects to interface {target}, \
+                 not to the IFB {}",
+                site.ifb(*hook)
+            ),
+            Owner::Foreign { .. } => format!("a filter of ours on {device} is in the way"),
+        },
+        Step::DropFilter(hook) => format!("a filter of ours is left on the {hook} of {device}"),
+        Step::DelHook => format!("a clsact qdisc of ours is left on {device}"),
+        Step::DelIfb { hook } => format!("the IFB {} is left {end}", site.ifb(*hook)),
+    }
+}
+
+/// The numbers of a bucket for people.
+pub fn numbers(bucket: &Bucket) -> String {
+    let peak = bucket.peak.map(|peak| {
+        format!(", peak {} with {} bytes", BitsPerSecond(peak.rate.0.saturating_mul(8)), peak.burst)
+    });
+    format!(
+        "rate {}, burst {} bytes, limit {} bytes{}",
+        BitsPerSecond(bucket.rate.0.saturating_mul(8)),
+        bucket.burst,
+        bucket.limit,
+        peak.unwrap_or_default()
+    )
+}
+
+fn differences(from: &TbfState, to: &Bucket) -> String {
+    let was = from.to_bucket();
+    let mut found = Vec::new();
+    let mut differs = |what: &str, is: String, wanted: String| {
+        if is != wanted {
+            found.push(format!("{what} {is} instead of {wanted}"));
+        }
+    };
+    let bits = |rate: u64| BitsPerSecond(rate.saturating_mul(8)).to_string();
+    differs("rate", bits(was.rate.0), bits(to.rate.0));
+    if was.rate == to.rate {
+        differs("burst", format!("{} bytes", was.burst), format!("{} bytes", to.burst));
+    }
+    differs("limit", format!("{} bytes", was.limit), format!("{} bytes", to.limit));
+    let peak = |bucket: &Bucket| bucket.peak.map_or("none".into(), |p| bits(p.rate.0));
+    differs("peak rate", peak(&was), peak(to));
+    if found.is_empty() {
+        return "another peak burst".into();
+    }
+    found.join(", ")
+}

@@ -1,0 +1,250 @@
+//! What is ours: the names, handles and marks by which we know our own things again.
+//!
+//! The kernel is the only state, so a name must follow from what every call brings: network
+//! name, container ID and interface name. Nothing here depends on a pod's text being harmless.
+
+use sha2::{Digest, Sha256};
+
+/// Handle (major number) of our root TBF qdiscs: "pb" in ASCII.
+pub const TBF_HANDLE: u16 = 0x7062;
+
+/// Handle of a TBF whose limit was changed after ADD by the node agent or by hand ("pc"):
+/// CHECK then verifies the shape, not ADD's numbers.
+pub const TBF_HANDLE_LIVE: u16 = 0x7063;
+
+/// Preference of our filters: the last one, so that every foreign filter is asked before ours.
+pub const FILTER_PREF: u16 = u16::MAX;
+
+/// Begin of our filters' action cookie: "podb".
+pub const COOKIE_MAGIC: [u8; 4] = *b"podb";
+
+/// First word of our IFBs' alias.
+pub const ALIAS_MAGIC: &str = "pod-bandwidth";
+
+/// Digits of 5 bits (RFC 4648, in lower case).
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Longest ifalias in bytes (IFALIASZ is 256 with its final zero).
+const ALIAS_MAX: usize = 255;
+
+/// Longest field of an alias that GC compares; a longer network name is cut and hashed.
+const NETWORK_MAX: usize = 64;
+
+/// Longest other field of an alias.
+const FIELD_MAX: usize = 72;
+
+/// A direction of a pod's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To the pod.
+    Ingress,
+    /// From the pod.
+    Egress,
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "ingress (to the pod)",
+            Self::Egress => "egress (from the pod)",
+        })
+    }
+}
+
+/// One interface of one container on one network: what CNI calls an attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The network's name.
+    pub network: String,
+    /// CNI_CONTAINERID.
+    pub container_id: String,
+    /// CNI_IFNAME.
+    pub ifname: String,
+    /// `namespace/name` of the pod, where the runtime said it.
+    pub pod: Option<String>,
+}
+
+impl Attachment {
+    /// Name of the IFB for one direction: `pbi` or `pbe`, 4 characters of the network, 8 of the
+    /// container and its interface. 15 characters, the most that an interface name holds.
+    pub fn ifb_name(&self, direction: Direction) -> String {
+        ifb_name(&self.tag(), direction)
+    }
+
+    /// What the names of all IFBs of this attachment end with.
+    pub fn tag(&self) -> String {
+        let attachment = [self.container_id.as_bytes(), self.ifname.as_bytes()];
+        format!("{}{}", network_tag(&self.network), base32(&attachment, 8))
+    }
+
+    /// The alias of our IFBs: whose it is, for people and for GC. `device` is the interface
+    /// that redirects to it. Pod text is escaped and cut.
+    pub fn alias(&self, device: &str) -> String {
+        let mut alias = format!(
+            "{ALIAS_MAGIC} net={} id={} if={} dev={}",
+            network_field(&self.network),
+            field(&self.container_id, FIELD_MAX),
+            field(&self.ifname, 15),
+            field(device, 15),
+        );
+        if let Some(pod) = &self.pod {
+            let room = ALIAS_MAX.saturating_sub(alias.len() + " pod=".len());
+            alias.push_str(" pod=");
+            alias.push_str(&field(pod, room));
+        }
+        alias
+    }
+}
+
+/// Name of the IFB of an attachment's tag.
+pub fn ifb_name(tag: &str, direction: Direction) -> String {
+    format!("{}{tag}", prefix(direction))
+}
+
+/// The attachment's tag in the name of an IFB of ours; `None` for any other name.
+pub fn tag_of(name: &str) -> Option<&str> {
+    let tag = [Direction::Ingress, Direction::Egress]
+        .iter()
+        .find_map(|direction| name.strip_prefix(prefix(*direction)))?;
+    (tag.len() == 12 && tag.bytes().all(|b| ALPHABET.contains(&b))).then_some(tag)
+}
+
+/// Whether an IFB of ours belongs to this network. The alias decides; one that was killed before
+/// it had its alias is known by its name.
+pub fn is_of_network(tag: &str, alias: Option<&str>, network: &str) -> bool {
+    alias
+        .and_then(|alias| alias_is_of_network(alias, network))
+        .unwrap_or_else(|| tag.starts_with(&network_tag(network)))
+}
+
+/// Whether an alias says that the IFB belongs to this network; `None` if it is not our alias.
+fn alias_is_of_network(alias: &str, network: &str) -> Option<bool> {
+    alias_field(alias, "net").map(|value| value == network_field(network))
+}
+
+/// A field of our alias.
+pub fn alias_field<'a>(alias: &'a str, key: &str) -> Option<&'a str> {
+    let fields = alias.strip_prefix(ALIAS_MAGIC)?.strip_prefix(' ')?;
+    fields.split(' ').find_map(|field| field.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn prefix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "pbi",
+        Direction::Egress => "pbe",
+    }
+}
+
+fn network_tag(network: &str) -> String {
+    base32(&[network.as_bytes()], 4)
+}
+
+fn network_field(network: &str) -> String {
+    if network.len() <= NETWORK_MAX && field(network, NETWORK_MAX) == network {
+        return network.to_string();
+    }
+    format!("{}~{}", field(network, NETWORK_MAX - 13), base32(&[network.as_bytes()], 12))
+}
+
+/// Text that cannot break the alias: printable ASCII without blanks, `?` for the rest, cut.
+fn field(text: &str, max: usize) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).take(max).collect()
+}
+
+/// `len` (up to 12) characters of 5 bits each of the SHA-256 over `parts`, each with its length.
+fn base32(parts: &[&[u8]], len: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let bits = digest.iter().take(8).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    (0..len).map(|i| char::from(ALPHABET[(bits >> (59 - 5 * i) & 31) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(network: &str, id: &str, ifname: &str) -> Attachment {
+        Attachment {
+            network: network.into(),
+            container_id: id.into(),
+            ifname: ifname.into(),
+            pod: Some("default/bw1".into()),
+        }
+    }
+
+    #[test]
+    fn names_are_stable() {
+        let one = attachment("testnet", "ddabf9a94bf250c0", "eth0");
+        // A change of these two lines leaks the devices of a running node at an upgrade.
+        assert_eq!(one.ifb_name(Direction::Ingress), "pbiINGRESS");
+        assert_eq!(one.ifb_name(Direction::Egress), "pbeEGRESS");
+    }
+
+    #[test]
+    fn names_differ_in_every_part() {
+        let one = attachment("net", "c1", "eth0").ifb_name(Direction::Ingress);
+        for other in [
+            attachment("net2", "c1", "eth0").ifb_name(Direction::Ingress),
+            attachment("net", "c2", "eth0").ifb_name(Direction::Ingress),
+            attachment("net", "c1", "net1").ifb_name(Direction::Ingress),
+            attachment("net", "c1e", "th0").ifb_name(Direction::Ingress),
+            attachment("net", "c1", "eth0").ifb_name(Direction::Egress),
+        ] {
+            assert_eq!(other.len(), 15);
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn an_alias_says_whose_it_is_and_fits() {
+        let alias = attachment("net", "c1", "eth0").alias("veth0");
+        assert_eq!(alias, "pod-bandwidth net=net id=c1 if=eth0 dev=veth0 pod=default/bw1");
+        assert_eq!(alias_field(&alias, "dev"), Some("veth0"));
+        assert_eq!(alias_is_of_network(&alias, "net"), Some(true));
+        assert_eq!(alias_is_of_network(&alias, "ne"), Some(false));
+        assert_eq!(alias_is_of_network("somebody else's net=net", "net"), None);
+
+        let mut long = attachment(&"n".repeat(300), &"c".repeat(300), &"e".repeat(300));
+        long.pod = Some("p".repeat(300));
+        let alias = long.alias(&"d".repeat(300));
+        assert_eq!(alias.len(), 255);
+        assert_eq!(alias_is_of_network(&alias, &"n".repeat(300)), Some(true));
+        assert_eq!(alias_is_of_network(&alias, &"n".repeat(301)), Some(false));
+    }
+
+    #[test]
+    fn hostile_text_does_not_get_into_an_alias() {
+        let mut one = attachment("a b=c", "c1", "eth0");
+        one.pod = Some("x\ny dev=lo\u{7f}\u{202e}".into());
+        let alias = one.alias("veth0");
+        assert_eq!(alias_field(&alias, "dev"), Some("veth0"));
+        assert!(alias.ends_with("pod=x?y?dev=lo??"), "{alias}");
+        assert_eq!(alias_is_of_network(&alias, "a b=c"), Some(true));
+        assert_eq!(alias_is_of_network(&alias, "a?b=c"), Some(false));
+    }
+
+    #[test]
+    fn a_device_of_a_network_is_known_by_its_alias_else_by_its_name() {
+        let one = attachment("net", "c1", "eth0");
+        let name = one.ifb_name(Direction::Egress);
+        let tag = tag_of(&name).unwrap();
+        assert_eq!(tag, one.tag());
+        let alias = attachment("other", "c1", "eth0").alias("veth0");
+        for (alias, network, expected) in [
+            (None, "net", true),
+            (None, "other", false),
+            (Some("somebody's text"), "net", true),
+            (Some(alias.as_str()), "net", false),
+            (Some(alias.as_str()), "other", true),
+        ] {
+            assert_eq!(is_of_network(tag, alias, network), expected, "{alias:?} {network}");
+        }
+        for foreign in ["bwp0123456789ab", "ifb0", "pbe", "pbeaaaaaaaaaaa1", "pbxaaaaaaaaaaaa", "pbéaaaaaaaaaa"] {
+            assert_eq!(tag_of(foreign), None, "{foreign}");
+        }
+    }
+}

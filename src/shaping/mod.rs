@@ -1,0 +1,17 @@
+//! Shaping: limits and an MTU in, token buckets and a list of steps out.
+//!
+//! Everything here is pure: integers, names and enums. It knows the rules ("a foreign hook
+//! is used, not fought"; "never delete what is not ours"), not how the kernel is told.
+
+pub mod bucket;
+pub mod describe;
+pub mod identity;
+pub mod placement;
+pub mod plan;
+pub mod site;
+pub mod undo;
+
+pub use bucket::{Bucket, BytesPerSecond, Leaf, Peak, TbfState};
+pub use identity::{Attachment, Direction};
+pub use plan::{Conflict, Step, plan};
+pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site};

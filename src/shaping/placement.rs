@@ -1,0 +1,209 @@
+//! Placement: at which end of the pod's link, and by which way, its limits are held.
+//!
+//! A pure decision over what was observed. docs/placement.md has the table and the reasons.
+
+use super::site::{Hook, HookKind, Observed, Root, Shape, Side};
+use super::{Bucket, Direction};
+use crate::policy::{HostIngress, Placement, Settings};
+
+/// A way to hold a pod's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the pod: TBF as root of the host interface. From the pod: its ingress hook → IFB.
+    HostRoot,
+    /// To the pod: egress hook of the host interface → IFB. From the pod: ingress hook → IFB.
+    HostHooks,
+    /// To the pod: ingress hook of the container interface → IFB. From the pod: TBF as its root.
+    Pod,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::HostRoot => "host (root)",
+            Self::HostHooks => "host (hooks)",
+            Self::Pod => "pod",
+        })
+    }
+}
+
+/// The buckets of a pod, for each direction that has a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// To the pod.
+    pub ingress: Option<Bucket>,
+    /// From the pod.
+    pub egress: Option<Bucket>,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Way; 3] = [Way::HostRoot, Way::HostHooks, Way::Pod];
+
+    /// The end of the link that this way works at.
+    pub fn side(self) -> Side {
+        match self {
+            Self::HostRoot | Self::HostHooks => Side::Host,
+            Self::Pod => Side::Pod,
+        }
+    }
+
+    /// The shape of the site at [`Way::side`].
+    pub fn shape(self, buckets: &Buckets) -> Shape {
+        let Buckets { ingress, egress } = *buckets;
+        match self {
+            Self::HostRoot => Shape { root: ingress, redirects: [egress, None] },
+            Self::HostHooks => Shape { root: None, redirects: [egress, ingress] },
+            Self::Pod => Shape { root: egress, redirects: [ingress, None] },
+        }
+    }
+}
+
+/// What the decision looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The host interface's name and state, where the pod has one.
+    pub host: Option<(&'a str, &'a Observed)>,
+    /// A device that only a BPF data plane makes, where one was seen.
+    pub bpf_data_plane: Option<&'a str>,
+    /// The directions that have a limit.
+    pub limited: [bool; 2],
+}
+
+impl Facts<'_> {
+    fn limits(&self, direction: Direction) -> bool {
+        self.limited[direction as usize]
+    }
+}
+
+/// The way that was taken, and why, in words for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The way.
+    pub way: Way,
+    /// The reason.
+    pub reason: String,
+}
+
+/// The configuration asks for what this pod's interface does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No host interface.
+    #[error(
+        "\"placement\": \"host\" needs a veth pair with one end in the host's network namespace, \
+         and {ifname} has none (macvlan, ipvlan, SR-IOV); use \"placement\": \"pod\" or \"auto\""
+    )]
+    NoHostInterface {
+        /// The container interface.
+        ifname: String,
+    },
+    /// A BPF program guards the host interface.
+    #[error(
+        "a BPF program guards the host interface {device}: a redirect before it would bypass its \
+         policy, and one behind it may never be reached; use \"placement\": \"pod\" or \"auto\""
+    )]
+    GuardedByBpf {
+        /// The host interface.
+        device: String,
+    },
+}
+
+/// Decides how this pod's limits are held.
+///
+/// # Errors
+/// [`Refusal`] where the configuration insists on the host and the host cannot do it. What else
+/// stands in the way is left to the plan, whose conflicts name it.
+pub fn decide(settings: &Settings, ifname: &str, facts: &Facts) -> Result<Decision, Refusal> {
+    let (placement, reason) = configured(settings, facts);
+    let because = |way, reason: &str| Ok(Decision { way, reason: reason.to_string() });
+    match placement {
+        Placement::Pod => because(Way::Pod, &reason),
+        Placement::Host => {
+            let Some((device, observed)) = facts.host else {
+                return Err(Refusal::NoHostInterface { ifname: ifname.into() });
+            };
+            if observed.guarded_by_bpf() {
+                return Err(Refusal::GuardedByBpf { device: device.into() });
+            }
+            let (way, why) = host_way(settings, facts, device, observed);
+            because(way.unwrap_or(Way::HostRoot), &format!("{reason}; {why}"))
+        }
+        Placement::Auto => match automatic_host(settings, facts) {
+            Ok((way, why)) => because(way, &format!("{reason}; {why}")),
+            Err(why) => because(Way::Pod, &format!("{reason}; {why}")),
+        },
+    }
+}
+
+/// The placement that the configuration names, an operator's list of prefixes first.
+fn configured(settings: &Settings, facts: &Facts) -> (Placement, String) {
+    let by_prefix = facts.host.filter(|_| settings.placement == Placement::Auto).and_then(|host| {
+        settings.placement_by_prefix.iter().find(|(prefix, _)| host.0.starts_with(prefix.as_str()))
+    });
+    match (by_prefix, settings.placement) {
+        (Some((prefix, placement)), _) => {
+            (*placement, format!("placementByPrefix has {prefix:?} for this interface"))
+        }
+        (None, Placement::Auto) => (Placement::Auto, "placement is auto".into()),
+        (None, Placement::Host) => (Placement::Host, "placement is host".into()),
+        (None, Placement::Pod) => (Placement::Pod, "placement is pod".into()),
+    }
+}
+
+/// The host way for auto, or why it has to be the pod.
+fn automatic_host(settings: &Settings, facts: &Facts) -> Result<(Way, String), String> {
+    let Some((device, observed)) = facts.host else {
+        return Err("the pod has no veth on the host".into());
+    };
+    if observed.guarded_by_bpf() {
+        return Err(format!("a BPF program guards {device}"));
+    }
+    if let Some(sign) = facts.bpf_data_plane {
+        return Err(format!("{sign} shows a BPF data plane on this node"));
+    }
+    if device.starts_with("eni") {
+        // The AWS network policy agent attaches its programs to eni* veths after ADD.
+        return Err(format!("{device} may be guarded by the AWS network policy agent"));
+    }
+    if let (true, Some(filter)) = (facts.limits(Direction::Egress), observed.barrier(Hook::Ingress)) {
+        return Err(format!("a foreign filter (pref {}) takes every packet of {device}", filter.pref));
+    }
+    let (way, why) = host_way(settings, facts, device, observed);
+    way.map(|way| (way, why.clone())).ok_or(why)
+}
+
+/// Which of the two host ways, and why; `None` where neither is free.
+fn host_way(
+    settings: &Settings,
+    facts: &Facts,
+    device: &str,
+    observed: &Observed,
+) -> (Option<Way>, String) {
+    match settings.host_ingress {
+        HostIngress::Root => return (Some(Way::HostRoot), "hostIngress is root".into()),
+        HostIngress::Hooks => return (Some(Way::HostHooks), "hostIngress is hooks".into()),
+        HostIngress::Auto => {}
+    }
+    let root_is_free = !matches!(observed.root, Root::Foreign(_));
+    let hooks_are_free =
+        observed.hook != HookKind::Ingress && observed.barrier(Hook::Egress).is_none();
+    let felix = device.starts_with("cali");
+    match (root_is_free, hooks_are_free) {
+        (_, true) if felix => {
+            (Some(Way::HostHooks), "Felix rules the root qdisc of a cali* interface".into())
+        }
+        (true, _) => (Some(Way::HostRoot), "the root qdisc is free".into()),
+        (false, true) => (Some(Way::HostHooks), "the root qdisc is another program's".into()),
+        // Without a limit to the pod neither the root nor the egress hook is needed.
+        (false, false) if !facts.limits(Direction::Ingress) => {
+            (Some(Way::HostHooks), "only the ingress hook is needed".into())
+        }
+        (false, false) => {
+            (None, format!("the root qdisc and the egress hook of {device} are taken"))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;

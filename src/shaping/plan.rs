@@ -1,0 +1,325 @@
+//! The plan: what must change at a site so that it has the wanted shape.
+//!
+//! Pure and total: for every observed state, applying the plan gives a state whose plan is
+//! empty (property-tested below). The rules of docs/design.md live here:
+//! - the pod keeps its network after every prefix of every plan: an IFB is shaped and up before
+//!   a filter points at it, and a filter is gone before its IFB goes;
+//! - what is not ours is used or refused, never removed;
+//! - steps in one batch go to the kernel in one send, so no kill can come between them.
+
+use super::bucket::{Bucket, Leaf, TbfState};
+use super::site::{
+    Filter, Hook, HookKind, Ifb, IfbState, Observed, Owner, Place, Root, Shape, Site,
+};
+
+/// Steps that reach the kernel in one send.
+pub type Batch = Vec<Step>;
+
+/// One change in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Create the IFB behind a hook, down.
+    CreateIfb(Hook),
+    /// Give the IFB its alias and MTU and switch its address generation off.
+    LabelIfb {
+        /// Which IFB.
+        hook: Hook,
+        /// What it had before (`None`: it was just created).
+        was: Option<(u32, Option<String>)>,
+    },
+    /// Put an alias and an MTU back; only to undo.
+    RestoreLabel {
+        /// Which IFB.
+        hook: Hook,
+        /// Its MTU in bytes.
+        mtu: u32,
+        /// Its alias.
+        alias: Option<String>,
+    },
+    /// Bring the IFB up.
+    UpIfb(Hook),
+    /// Bring the IFB down; only to undo.
+    DownIfb(Hook),
+    /// Make a TBF the root qdisc of a place.
+    AddTbf {
+        /// Where.
+        place: Place,
+        /// What it holds.
+        bucket: Bucket,
+        /// The foreign qdisc that it takes the place of: only ever on our own IFB.
+        replaces: Option<String>,
+    },
+    /// Change a TBF of ours in place.
+    ChangeTbf {
+        /// Where.
+        place: Place,
+        /// What it holds now.
+        from: TbfState,
+        /// What it shall hold.
+        to: Bucket,
+    },
+    /// Give a TBF of ours a new, empty leaf queue of so many bytes.
+    ReplaceLeaf {
+        /// Where.
+        place: Place,
+        /// Bytes that may wait.
+        limit: u32,
+    },
+    /// Remove a TBF of ours.
+    DelTbf {
+        /// Where.
+        place: Place,
+        /// What it held (`None`: this plan made it).
+        was: Option<TbfState>,
+    },
+    /// Add a clsact qdisc.
+    AddHook,
+    /// Redirect everything that comes by a hook to its IFB.
+    AddFilter {
+        /// Which hook.
+        hook: Hook,
+        /// Record that the hook is of our making.
+        made_hook: bool,
+    },
+    /// Remove a filter of ours.
+    DelFilter {
+        /// Which hook.
+        hook: Hook,
+        /// Which filter.
+        filter: Filter,
+        /// No other filter has its preference, so the preference goes with it.
+        alone: bool,
+        /// It redirects to the IFB behind its hook.
+        points_at_ifb: bool,
+    },
+    /// Remove whichever filter of ours redirects to the IFB behind this hook; only to undo, where
+    /// nobody knows yet which handle the kernel gave.
+    DropFilter(Hook),
+    /// Remove the clsact qdisc, which we made.
+    DelHook,
+    /// Remove the IFB behind a hook.
+    DelIfb {
+        /// Which hook.
+        hook: Hook,
+    },
+}
+
+/// Somebody else is where we would have to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// A foreign root qdisc.
+    #[error(
+        "{device} already has the root qdisc {qdisc} of another program; remove the other entry \
+         that shapes it (such as the `bandwidth` plugin in the same chain), or use \
+         \"hostIngress\": \"hooks\" or \"placement\": \"auto\""
+    )]
+    Root {
+        /// The interface.
+        device: String,
+        /// `kind handle`.
+        qdisc: String,
+    },
+    /// A plain `ingress` qdisc where the egress hook is needed.
+    #[error(
+        "{device} already has a plain `ingress` qdisc of another program, which leaves no room for \
+         the egress hook; use \"hostIngress\": \"root\" or \"placement\": \"auto\" or \"pod\""
+    )]
+    NoEgressHook {
+        /// The interface.
+        device: String,
+    },
+    /// A foreign filter that takes every packet before ours.
+    #[error(
+        "{device} already has a {kind} filter (pref {pref}) of another program on its {hook} that \
+         takes every packet, so a limit behind it would not hold; remove the other entry that made \
+         it, or use \"placement\": \"pod\" or \"auto\""
+    )]
+    Barrier {
+        /// The interface.
+        device: String,
+        /// The hook.
+        hook: Hook,
+        /// The filter's kind.
+        kind: String,
+        /// Its preference.
+        pref: u16,
+    },
+    /// The name of our IFB is taken.
+    #[error(
+        "the name {ifb} is taken by a device of kind {kind}, which is not ours; \
+         remove or rename that device"
+    )]
+    NameTaken {
+        /// The name.
+        ifb: String,
+        /// The kind of the device that has it.
+        kind: String,
+    },
+}
+
+/// What must change at `site` so that it has the `wanted` shape.
+///
+/// # Errors
+/// [`Conflict`] where that cannot be had beside what others made. A plan for nothing
+/// (`Shape::default()`) never conflicts.
+pub fn plan(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batch>, Conflict> {
+    refuse_conflicts(site, wanted, observed)?;
+    let mut batches = Vec::new();
+    for hook in Hook::ALL {
+        if let Some(bucket) = wanted.redirects[hook as usize] {
+            build_ifb(site, hook, bucket, &observed.ifbs[hook as usize], &mut batches);
+        }
+    }
+    batches.push(redirect(wanted, observed));
+    if let Some(bucket) = wanted.root {
+        batches.push(root(Place::Device, bucket, &observed.root));
+    }
+    batches.extend(remove(wanted, observed));
+    batches.retain(|batch| !batch.is_empty());
+    Ok(batches)
+}
+
+fn refuse_conflicts(site: &Site, wanted: &Shape, observed: &Observed) -> Result<(), Conflict> {
+    let device = || site.device.clone();
+    if let (Some(_), Root::Foreign(qdisc)) = (&wanted.root, &observed.root) {
+        return Err(Conflict::Root { device: device(), qdisc: qdisc.clone() });
+    }
+    for hook in Hook::ALL {
+        if wanted.redirects[hook as usize].is_none() {
+            continue;
+        }
+        if hook == Hook::Egress && observed.hook == HookKind::Ingress {
+            return Err(Conflict::NoEgressHook { device: device() });
+        }
+        if let Some(Filter { pref, owner: Owner::Foreign { kind, .. }, .. }) =
+            observed.barrier(hook)
+        {
+            let (kind, pref) = (kind.clone(), *pref);
+            return Err(Conflict::Barrier { device: device(), hook, kind, pref });
+        }
+        if let Ifb::Taken(kind) = &observed.ifbs[hook as usize] {
+            let ifb = site.ifb(hook).to_string();
+            return Err(Conflict::NameTaken { ifb, kind: kind.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// An IFB gets its qdisc before it is up: that avoids a deactivation, and nothing ever passes it
+/// unshaped.
+fn build_ifb(site: &Site, hook: Hook, bucket: Bucket, ifb: &Ifb, batches: &mut Vec<Batch>) {
+    let place = Place::Ifb(hook);
+    let Ifb::Present(state) = ifb else {
+        batches.push(vec![Step::CreateIfb(hook)]);
+        batches.push(vec![
+            Step::LabelIfb { hook, was: None },
+            Step::AddTbf { place, bucket, replaces: None },
+        ]);
+        batches.push(vec![Step::UpIfb(hook)]);
+        return;
+    };
+    if !is_labelled(site, state) {
+        let was = Some((state.mtu, state.alias.clone()));
+        batches.push(vec![Step::LabelIfb { hook, was }]);
+    }
+    batches.push(root(place, bucket, &state.root));
+    if !state.up {
+        batches.push(vec![Step::UpIfb(hook)]);
+    }
+}
+
+fn is_labelled(site: &Site, state: &IfbState) -> bool {
+    state.mtu == site.mtu && state.alias.as_deref() == Some(site.alias.as_str())
+}
+
+/// Steps that make `bucket` the root of a place that is ours to change.
+fn root(place: Place, bucket: Bucket, observed: &Root) -> Batch {
+    match observed {
+        Root::Default => vec![Step::AddTbf { place, bucket, replaces: None }],
+        Root::Ours(state) => change(place, bucket, state),
+        Root::Foreign(kind) => vec![Step::AddTbf { place, bucket, replaces: Some(kind.clone()) }],
+    }
+}
+
+fn change(place: Place, bucket: Bucket, state: &TbfState) -> Batch {
+    let mut batch = Vec::new();
+    let is_shown = bucket.is_shown_as(state);
+    if !is_shown {
+        batch.push(Step::ChangeTbf { place, from: state.clone(), to: bucket });
+    }
+    let leaf_is_right = match state.leaf {
+        Leaf::Own => true,
+        // A change of TBF's limit sets the leaf's too (fifo_set_limit in net/sched/sch_fifo.c).
+        Leaf::Bfifo(limit) => !is_shown || limit == bucket.limit,
+        Leaf::Other(_) => false,
+    };
+    if !leaf_is_right || !bucket.holds_queue_of(state) {
+        batch.push(Step::ReplaceLeaf { place, limit: bucket.limit });
+    }
+    batch
+}
+
+/// Filters that are wanted and missing, with the hook that they need; all in one send, so that
+/// what the filter's cookie says about the hook is never missing.
+fn redirect(wanted: &Shape, observed: &Observed) -> Batch {
+    let mut batch = Vec::new();
+    let adds_hook = observed.hook == HookKind::None;
+    for hook in Hook::ALL {
+        if wanted.redirects[hook as usize].is_none() {
+            continue;
+        }
+        let mut has_one = false;
+        for (filter, target, _) in observed.ours(hook) {
+            if !has_one && observed.ifb_index(hook) == Some(target) {
+                has_one = true;
+            } else {
+                batch.push(delete_filter(observed, hook, filter));
+            }
+        }
+        if !has_one {
+            if adds_hook && !batch.contains(&Step::AddHook) {
+                batch.push(Step::AddHook);
+            }
+            let made_hook = adds_hook || observed.made_hook();
+            batch.push(Step::AddFilter { hook, made_hook });
+        }
+    }
+    batch
+}
+
+fn delete_filter(observed: &Observed, hook: Hook, filter: &Filter) -> Step {
+    let same = observed.filters[hook as usize].iter().filter(|f| f.pref == filter.pref).count();
+    let target = match filter.owner {
+        Owner::Ours { target, .. } => Some(target),
+        Owner::Foreign { .. } => None,
+    };
+    let points_at_ifb = target.is_some() && target == observed.ifb_index(hook);
+    Step::DelFilter { hook, filter: filter.clone(), alone: same == 1, points_at_ifb }
+}
+
+/// What is ours and not wanted: filters first, then the hook if it is ours and nobody else
+/// uses it, the root TBF, and the IFBs last.
+fn remove(wanted: &Shape, observed: &Observed) -> Vec<Batch> {
+    let unwanted = |hook: &Hook| wanted.redirects[*hook as usize].is_none();
+    let mut filters = Vec::new();
+    for hook in Hook::ALL.into_iter().filter(|hook| unwanted(hook)) {
+        let delete = |(filter, _, _): (&Filter, u32, bool)| delete_filter(observed, hook, filter);
+        filters.extend(observed.ours(hook).map(delete));
+    }
+    let uses_hook = !Hook::ALL.iter().all(unwanted);
+    if !uses_hook && observed.made_hook() && !observed.has_foreign_filters() {
+        filters.push(Step::DelHook);
+    }
+    let mut root = Vec::new();
+    if let (None, Root::Ours(was)) = (wanted.root, &observed.root) {
+        root.push(Step::DelTbf { place: Place::Device, was: Some(was.clone()) });
+    }
+    let is_there = |hook: &Hook| matches!(observed.ifbs[*hook as usize], Ifb::Present(_));
+    let gone = |hook: Hook| Step::DelIfb { hook };
+    let ifbs = Hook::ALL.into_iter().filter(unwanted).filter(is_there).map(gone).collect();
+    vec![filters, root, ifbs]
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,284 @@
+//! A site: one interface, its hooks and the IFBs beside it. What is wanted there, and what
+//! the kernel was seen to have there.
+//!
+//! Both placements are the same shape on another interface: a TBF as root, and redirects from
+//! a hook to an IFB with a TBF. So there is one plan for all of them.
+
+use super::identity::ifb_name;
+use super::{Attachment, Bucket, Direction, TbfState};
+
+/// A side of a clsact qdisc. Mind the view: it is the interface's, not the pod's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Packets that the interface receives.
+    Ingress,
+    /// Packets that the interface is about to send.
+    Egress,
+}
+
+impl Hook {
+    /// Both, in the order in which arrays hold them.
+    pub const ALL: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "ingress hook",
+            Self::Egress => "egress hook",
+        })
+    }
+}
+
+/// Which end of the pod's link a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The host interface, in the plugin's network namespace.
+    Host,
+    /// The container interface, in the pod's network namespace.
+    Pod,
+}
+
+/// Where a plan works: names that follow from the attachment and the interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Which end.
+    pub side: Side,
+    /// The interface.
+    pub device: String,
+    /// Its MTU in bytes, which our IFBs take over.
+    pub mtu: u32,
+    /// Names of the IFBs behind each hook.
+    pub ifbs: [String; 2],
+    /// Alias of our IFBs here.
+    pub alias: String,
+}
+
+impl Site {
+    /// The site at this end of an attachment.
+    pub fn new(side: Side, device: &str, mtu: u32, attachment: &Attachment) -> Self {
+        let ifbs = Hook::ALL.map(|hook| attachment.ifb_name(direction(side, hook)));
+        Self { side, device: device.into(), mtu, ifbs, alias: attachment.alias(device) }
+    }
+
+    /// The host's end of an attachment of which only the tag in its IFBs' names is known: enough
+    /// to remove it.
+    pub fn of_tag(tag: &str, device: &str) -> Self {
+        let ifbs = Hook::ALL.map(|hook| ifb_name(tag, direction(Side::Host, hook)));
+        Self { side: Side::Host, device: device.into(), mtu: 0, ifbs, alias: String::new() }
+    }
+
+    /// Name of the IFB behind a hook.
+    pub fn ifb(&self, hook: Hook) -> &str {
+        &self.ifbs[hook as usize]
+    }
+
+    /// The interface that a root qdisc sits on.
+    pub fn device_of(&self, place: Place) -> &str {
+        match place {
+            Place::Device => &self.device,
+            Place::Ifb(hook) => self.ifb(hook),
+        }
+    }
+
+    /// The direction of the pod's traffic that passes a place.
+    pub fn direction_of(&self, place: Place) -> Direction {
+        match (self.side, place) {
+            (side, Place::Ifb(hook)) => direction(side, hook),
+            (Side::Host, Place::Device) => Direction::Ingress,
+            (Side::Pod, Place::Device) => Direction::Egress,
+        }
+    }
+}
+
+/// What an interface's hook sees: at the host end, received packets come from the pod.
+fn direction(side: Side, hook: Hook) -> Direction {
+    match (side, hook) {
+        (Side::Host, Hook::Ingress) | (Side::Pod, Hook::Egress) => Direction::Egress,
+        (Side::Host, Hook::Egress) | (Side::Pod, Hook::Ingress) => Direction::Ingress,
+    }
+}
+
+/// Where a root qdisc of ours sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The site's interface itself.
+    Device,
+    /// The IFB behind a hook.
+    Ifb(Hook),
+}
+
+/// What is wanted at a site. The default is: nothing of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// A TBF as root of the interface.
+    pub root: Option<Bucket>,
+    /// A redirect from each hook to an IFB with a TBF.
+    pub redirects: [Option<Bucket>; 2],
+}
+
+
+/// What the kernel has at a site.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The root qdisc of the interface.
+    pub root: Root,
+    /// The qdisc at the interface's hooks.
+    pub hook: HookKind,
+    /// The filters of each hook, in the order in which they are asked.
+    pub filters: [Vec<Filter>; 2],
+    /// The devices with our IFBs' names.
+    pub ifbs: [Ifb; 2],
+    /// BPF programs that guard the interface through TCX (kernel 6.6 and later).
+    pub tcx: bool,
+}
+
+/// A root qdisc.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Root {
+    /// The kernel's own (handle 0:), or none.
+    #[default]
+    Default,
+    /// A TBF with one of our handles.
+    Ours(TbfState),
+    /// Anything else: `kind` and handle, such as `tbf 1:`.
+    Foreign(String),
+}
+
+/// What hangs at an interface's hooks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HookKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// A plain `ingress` qdisc: it has no egress side, and clsact cannot be added beside it.
+    Ingress,
+    /// A clsact qdisc: both sides.
+    Clsact,
+}
+
+/// A filter at a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Its preference (priority): lower is asked first.
+    pub pref: u16,
+    /// Its handle within the preference.
+    pub handle: u32,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Whose a filter is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// Ours, by the cookie of its action.
+    Ours {
+        /// Index of the interface that it redirects to.
+        target: u32,
+        /// The cookie says that we also made the hook.
+        made_hook: bool,
+    },
+    /// Somebody else's.
+    Foreign {
+        /// Its kind, such as `bpf`.
+        kind: String,
+        /// It takes every packet of its protocol away from the filters behind it.
+        takes_all: bool,
+    },
+}
+
+/// A device with the name of one of our IFBs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ifb {
+    /// No such device.
+    #[default]
+    Absent,
+    /// The name is taken by a device of another kind.
+    Taken(String),
+    /// An IFB, so ours.
+    Present(IfbState),
+}
+
+/// An IFB as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfbState {
+    /// Interface index.
+    pub index: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Its ifalias.
+    pub alias: Option<String>,
+    /// Its root qdisc.
+    pub root: Root,
+}
+
+impl Observed {
+    /// Our filters at a hook.
+    pub fn ours(&self, hook: Hook) -> impl Iterator<Item = (&Filter, u32, bool)> {
+        self.filters[hook as usize].iter().filter_map(|filter| match filter.owner {
+            Owner::Ours { target, made_hook } => Some((filter, target, made_hook)),
+            Owner::Foreign { .. } => None,
+        })
+    }
+
+    /// The foreign filter at a hook that lets no packet through to ours, if there is one.
+    pub fn barrier(&self, hook: Hook) -> Option<&Filter> {
+        let is_foreign = |filter: &&Filter| matches!(filter.owner, Owner::Foreign { .. });
+        let before_ours = self.filters[hook as usize].iter().take_while(is_foreign);
+        before_ours.into_iter().find(|f| matches!(f.owner, Owner::Foreign { takes_all: true, .. }))
+    }
+
+    /// Index of the IFB behind a hook, where it is there.
+    pub fn ifb_index(&self, hook: Hook) -> Option<u32> {
+        match &self.ifbs[hook as usize] {
+            Ifb::Present(state) => Some(state.index),
+            Ifb::Absent | Ifb::Taken(_) => None,
+        }
+    }
+
+    /// Whether a BPF program guards the interface (clsact or TCX): no redirect may come before it,
+    /// and none behind it is sure to be reached.
+    pub fn guarded_by_bpf(&self) -> bool {
+        let is_bpf = |filter: &Filter| matches!(&filter.owner, Owner::Foreign { kind, .. } if kind == "bpf");
+        self.tcx || self.filters.iter().flatten().any(is_bpf)
+    }
+
+    /// Whether we recorded that the hook is of our making.
+    pub fn made_hook(&self) -> bool {
+        Hook::ALL.iter().any(|hook| self.ours(*hook).any(|(_, _, made)| made))
+    }
+
+    /// Whether anything of somebody else hangs at the hooks.
+    pub fn has_foreign_filters(&self) -> bool {
+        self.filters.iter().flatten().any(|f| matches!(f.owner, Owner::Foreign { .. }))
+    }
+
+    /// Leaves only what surely belongs to the IFBs seen here: filters of ours that point at other
+    /// ones count as foreign, and so does a root TBF without any filter that points at these. For
+    /// a device that is only known by an IFB's alias: by now it may be another pod's.
+    pub fn restrict_to_ifbs(&mut self) {
+        let indexes = Hook::ALL.map(|hook| self.ifb_index(hook));
+        let mut is_ours = false;
+        for filter in self.filters.iter_mut().flatten() {
+            match filter.owner {
+                Owner::Ours { target, .. } if indexes.contains(&Some(target)) => is_ours = true,
+                Owner::Ours { .. } => {
+                    filter.owner = Owner::Foreign { kind: "u32".into(), takes_all: false };
+                }
+                Owner::Foreign { .. } => {}
+            }
+        }
+        if !is_ours {
+            self.root = Root::Default;
+        }
+    }
+
+    /// Whether anything of ours is here.
+    pub fn has_ours(&self) -> bool {
+        matches!(self.root, Root::Ours(_))
+            || Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some())
+            || self.ifbs.iter().any(|ifb| matches!(ifb, Ifb::Present(_)))
+    }
+}

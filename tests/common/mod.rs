@@ -1,0 +1,43 @@
+//! The harness of the network tests: private namespaces (`Lab`, `Pod`), calls of the plugin as a
+//! runtime makes them (`Call`), witnesses that read the kernel through `tc` and `ip` and never
+//! through the project's own netlink code (`Shape`, `Snapshot`, `Ns::filters`, …) and traffic
+//! (`Flow`, `ping`).
+//!
+//! A test begins with `let Some(lab) = Lab::open() else { return };`. Everything that it makes
+//! lives in namespaces that live as long as one process, and that process ends when its standard
+//! input closes: when the lab is dropped, and also when the test run is killed.
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper that cannot go on fails the test"
+)]
+
+mod call;
+mod damage;
+mod lab;
+mod ns;
+mod peers;
+mod roles;
+mod shape;
+mod snapshot;
+mod temp;
+mod traffic;
+mod witness;
+
+pub use call::{Call, CniError, Outcome, PLUGIN};
+pub use damage::Damage;
+pub use lab::{Interface, Lab, Pod, PodSpec};
+pub use ns::Ns;
+pub use peers::{peer, require_peer, skip};
+pub use shape::{Direction, Limit, Shape, Way};
+pub use snapshot::Snapshot;
+pub use temp::TempDir;
+pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, throughput};
+pub use witness::{Filter, Qdisc, items};
+
+/// A path under `tests/`.
+pub fn tests_dir(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+}
