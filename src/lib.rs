@@ -14,6 +14,7 @@
 //!
 //! Dependencies point one way: cli, plugin → kernel → shaping → policy; cni is a leaf.
 
+pub mod cli;
 pub mod cni;
 pub mod kernel;
 pub mod log;

@@ -7,5 +7,5 @@ fn main() -> ExitCode {
     if std::env::var_os("CNI_COMMAND").is_some() {
         return pod_bandwidth::plugin::main();
     }
-    ExitCode::SUCCESS
+    pod_bandwidth::cli::main()
 }

@@ -73,7 +73,9 @@ fn a_second_add_on_a_recreated_cali_interface_restores_the_limits() {
     let before = Shape::of(&pod, Way::Hooks);
     let eth0 = pod.eth0.clone();
     pod.recreate(&eth0);
-    lab.sh(&format!("tc qdisc replace dev {CALI} root handle 1: tbf rate 1gbit burst 9k limit 99k"));
+    lab.sh(&format!(
+        "tc qdisc replace dev {CALI} root handle 1: tbf rate 1gbit burst 9k limit 99k"
+    ));
     Call::add(&pod).limits("8M", "4M").ok();
     assert_eq!(Shape::of(&pod, Way::Hooks), before);
 }

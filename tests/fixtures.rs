@@ -20,9 +20,8 @@ fn fixture(name: &str) -> Value {
 
 /// The recorded call, with the keys that ask for `way` (none: as recorded, so auto).
 fn call(lab: &Lab, recorded: &Value, way: Option<Way>) -> Call {
-    let call = Call::node(lab, "")
-        .environment(&recorded["environment"])
-        .config(recorded["stdin"].clone());
+    let call =
+        Call::node(lab, "").environment(&recorded["environment"]).config(recorded["stdin"].clone());
     way.into_iter().fold(call, Call::way)
 }
 
@@ -139,12 +138,21 @@ fn the_two_spellings_of_the_runtimes_mean_the_same() {
     let Some(lab) = Lab::open() else { return };
     // given only runtimeConfig.bandwidth, as containerd (capital letters) and CRI-O write it
     for (case, bandwidth) in [
-        ("containerd", json!({"IngressRate": 10_000_000, "IngressBurst": 4_294_967_295_u64,
-            "EgressRate": 20_000_000, "EgressBurst": 4_294_967_295_u64})),
-        ("CRI-O", json!({"ingressRate": 10_000_000, "ingressBurst": 34_359_738_359_u64,
-            "egressRate": 20_000_000, "egressBurst": 34_359_738_359_u64})),
-        ("cri-dockerd", json!({"ingressRate": 10_000_000, "ingressBurst": 2_147_483_647,
-            "egressRate": 20_000_000, "egressBurst": 2_147_483_647})),
+        (
+            "containerd",
+            json!({"IngressRate": 10_000_000, "IngressBurst": 4_294_967_295_u64,
+            "EgressRate": 20_000_000, "EgressBurst": 4_294_967_295_u64}),
+        ),
+        (
+            "CRI-O",
+            json!({"ingressRate": 10_000_000, "ingressBurst": 34_359_738_359_u64,
+            "egressRate": 20_000_000, "egressBurst": 34_359_738_359_u64}),
+        ),
+        (
+            "cri-dockerd",
+            json!({"ingressRate": 10_000_000, "ingressBurst": 2_147_483_647,
+            "egressRate": 20_000_000, "egressBurst": 2_147_483_647}),
+        ),
     ] {
         let pod = lab.pod("veth0");
         Call::add(&pod).bandwidth(bandwidth).ok();

@@ -37,7 +37,10 @@ fn a_second_add_changes_nothing() {
             way.namespace(&pod).qdisc_packets(&dev)
         };
         let (before, counts) = (state(&pod), Direction::ALL.map(counted));
-        assert!(counts.iter().all(|&count| count >= 2), "{way:?}: packets pass the TBFs: {counts:?}");
+        assert!(
+            counts.iter().all(|&count| count >= 2),
+            "{way:?}: packets pass the TBFs: {counts:?}"
+        );
         // when it is added again
         add(&pod, way, "10M", "20M");
         // then every device, qdisc and filter is the one that was there

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const INGRESS_FILTERS: &str = "
     tc filter add dev DEV ingress pref 65534 protocol ip u32 match ip dst 192.0.2.3 flowid 1:1";
 const EGRESS_FILTERS: &str = "
     tc filter add dev DEV egress pref 1 protocol ip u32 match ip dst 192.0.2.1 flowid 1:1
-    tc filter add dev DEV egress pref 65534 protocol ip u32 match ip dst 192.0.2.1 flowid 1:1";
+    tc filter add dev DEV egress pref 65000 protocol ip u32 match ip dst 192.0.2.1 flowid 1:1";
 const ROOT: &str = "tc qdisc add dev DEV root handle 5: pfifo limit 77";
 
 fn give(pod: &Pod, way: Way, foreign: &[&str]) {
@@ -60,11 +61,12 @@ fn foreign_hooks_and_filters_are_used_and_stay() {
         give(&pod, way, &foreign);
         let before = state(&pod);
         let (ns, dev) = (way.namespace(&pod), way.device(&pod.eth0));
+        // Both hooks in one: u32 shows a filter of the one on the other too, where one of ours has
+        // the same priority there.
         let foreign_filters = || {
-            ["ingress", "egress"].map(|hook| {
-                let all = ns.filters(dev, hook).into_iter();
-                all.filter(|filter| !filter.is_ours()).collect::<Vec<_>>()
-            })
+            let both = ["ingress", "egress"].into_iter().flat_map(|hook| ns.filters(dev, hook));
+            let foreign = both.filter(|filter| !filter.is_ours());
+            foreign.map(|filter| filter.raw["options"].to_string()).collect::<BTreeSet<_>>()
         };
         let (filters, hook) = (foreign_filters(), ns.hook_kind(dev));
         let add = Call::add(&pod).way(way).limits("10M", "20M");
@@ -96,7 +98,11 @@ fn what_a_foreign_qdisc_makes_impossible_is_refused_and_nothing_is_left() {
         // The root is taken.
         (Way::Root, vec![ROOT], ["veth0", "pfifo"]),
         (Way::Pod, vec![ROOT], ["eth0", "pfifo"]),
-        (Way::Root, vec!["tc qdisc add dev DEV root handle 1: tbf rate 1gbit burst 9k limit 99k"], ["veth0", "tbf"]),
+        (
+            Way::Root,
+            vec!["tc qdisc add dev DEV root handle 1: tbf rate 1gbit burst 9k limit 99k"],
+            ["veth0", "tbf"],
+        ),
         // A plain ingress qdisc has no egress hook, and clsact cannot be beside it.
         (Way::Hooks, vec![INGRESS], ["veth0", "ingress"]),
     ] {

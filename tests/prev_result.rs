@@ -22,7 +22,8 @@ fn unknown_fields_at_every_level_come_back_in_every_version() {
             let pod = lab.pod("veth0");
             // given a result with a field that nobody knows at every level, numbers that no
             // floating point holds, arrays in no order and text that needs escapes
-            let unknown = json!({"deep": [{"er": null}, 18_446_744_073_709_551_615_u64, -0.5, "\u{7}\"\\ü"]});
+            let unknown =
+                json!({"deep": [{"er": null}, 18_446_744_073_709_551_615_u64, -0.5, "\u{7}\"\\ü"]});
             let mut result = pod.result(&pod.eth0, version);
             result["x-top"] = unknown.clone();
             result["interfaces"][0]["x-interface"] = unknown.clone();

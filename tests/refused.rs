@@ -43,8 +43,24 @@ fn assert_refused(cases: &[Case]) {
 fn bad_quantities_in_annotations() {
     let mut cases = Vec::new();
     for value in [
-        "", " ", "abc", "10Q", "10 M", " 10M", "10M ", "1e", "--1M", "0x10", "10MB", "1.2.3M", ".",
-        "1_000", "10m/s", "NaN", "inf", "1e999999999999",
+        "",
+        " ",
+        "abc",
+        "10Q",
+        "10 M",
+        " 10M",
+        "10M ",
+        "1e",
+        "--1M",
+        "0x10",
+        "10MB",
+        "1.2.3M",
+        ".",
+        "1_000",
+        "10m/s",
+        "NaN",
+        "inf",
+        "1e999999999999",
     ] {
         for key in ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"] {
             let words = ["default/web-0", key];
@@ -77,7 +93,9 @@ fn bad_calico_annotations() {
     let cases: Vec<Case> = table
         .into_iter()
         .map(|(key, value)| {
-            case("out of range", 7, &[key, "default/web-0"], move |call| call.annotation(key, value))
+            case("out of range", 7, &[key, "default/web-0"], move |call| {
+                call.annotation(key, value)
+            })
         })
         .collect();
     assert_refused(&cases);

@@ -14,7 +14,7 @@ use netlink_packet_route::tc::{
 use super::qdisc::{TCA_KIND, TCA_OPTIONS, TCMSG_BYTES, message};
 use super::socket::{DUMP, Request};
 use super::wire;
-use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREF};
+use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREFS};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 
 const ETH_P_ALL: u16 = 0x0003;
@@ -49,7 +49,8 @@ pub(super) fn add(
     made_hook: bool,
     doing: String,
 ) -> Request {
-    let message = redirect(index, parent(hook, kind), target, made_hook);
+    let mut message = redirect(index, parent(hook, kind), target, made_hook);
+    message.header.info = info(FILTER_PREFS[hook as usize], ETH_P_ALL);
     let message = RouteNetlinkMessage::NewTrafficFilter(message);
     Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
 }
@@ -61,7 +62,6 @@ fn redirect(index: u32, parent: TcHandle, target: u32, made_hook: bool) -> TcMes
     // One key with an empty mask matches every packet.
     selector.keys = vec![TcU32Key::default()];
     let mut message = message(index, parent, TcHandle::UNSPEC);
-    message.header.info = info(FILTER_PREF, ETH_P_ALL);
     message.attributes.push(TcAttribute::Kind("u32".into()));
     message.attributes.push(TcAttribute::Options(vec![
         TcOption::U32(TcFilterU32Option::Selector(selector)),

@@ -15,6 +15,7 @@ pub mod netns;
 pub mod observe;
 pub mod privilege;
 pub mod qdisc;
+pub mod sandbox;
 pub mod socket;
 mod wire;
 

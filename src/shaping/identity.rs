@@ -12,8 +12,11 @@ pub const TBF_HANDLE: u16 = 0x7062;
 /// CHECK then verifies the shape, not ADD's numbers.
 pub const TBF_HANDLE_LIVE: u16 = 0x7063;
 
-/// Preference of our filters: the last one, so that every foreign filter is asked before ours.
-pub const FILTER_PREF: u16 = u16::MAX;
+/// Preference of our filters at the ingress and egress hook: the last ones, so that every foreign
+/// filter is asked before ours. Two, because u32 keeps one set of tables for both sides of a
+/// clsact qdisc, and a dump of one side shows those of the other with the same preference
+/// (u32_walk in net/sched/cls_u32.c).
+pub const FILTER_PREFS: [u16; 2] = [u16::MAX, u16::MAX - 1];
 
 /// Begin of our filters' action cookie: "podb".
 pub const COOKIE_MAGIC: [u8; 4] = *b"podb";
@@ -180,8 +183,8 @@ mod tests {
     fn names_are_stable() {
         let one = attachment("testnet", "ddabf9a94bf250c0", "eth0");
         // A change of these two lines leaks the devices of a running node at an upgrade.
-        assert_eq!(one.ifb_name(Direction::Ingress), "pbiINGRESS");
-        assert_eq!(one.ifb_name(Direction::Egress), "pbeEGRESS");
+        assert_eq!(one.ifb_name(Direction::Ingress), "pbim63bwiprqhtv");
+        assert_eq!(one.ifb_name(Direction::Egress), "pbem63bwiprqhtv");
     }
 
     #[test]

@@ -1,0 +1,129 @@
+use super::super::bucket::BytesPerSecond;
+use super::super::site::{Filter, Owner};
+use super::*;
+
+fn settings(placement: Placement, host_ingress: HostIngress) -> Settings {
+    Settings { placement, host_ingress, ..Settings::default() }
+}
+
+fn auto() -> Settings {
+    settings(Placement::Auto, HostIngress::Auto)
+}
+
+fn filter(kind: &str, takes_all: bool) -> Vec<Filter> {
+    let owner = Owner::Foreign { kind: kind.into(), takes_all };
+    vec![Filter { pref: 1, handle: 0x8000_0800, owner }]
+}
+
+fn free() -> Observed {
+    Observed::default()
+}
+
+fn foreign_root() -> Observed {
+    Observed { root: Root::Foreign("tbf 1:".into()), ..free() }
+}
+
+fn plain_ingress() -> Observed {
+    Observed { hook: HookKind::Ingress, ..free() }
+}
+
+fn clsact(ingress: Vec<Filter>, egress: Vec<Filter>) -> Observed {
+    Observed { hook: HookKind::Clsact, filters: [ingress, egress], ..free() }
+}
+
+fn choose(settings: &Settings, device: &str, observed: &Observed, limited: [bool; 2]) -> Way {
+    let facts = Facts { host: Some((device, observed)), bpf_data_plane: None, limited };
+    decide(settings, "eth0", &facts).unwrap().way
+}
+
+#[test]
+fn auto_takes_the_host_where_it_is_free_and_the_way_that_nobody_rules() {
+    let both = [true, true];
+    let tcx = Observed { tcx: true, ..free() };
+    let both_taken = Observed { hook: HookKind::Ingress, ..foreign_root() };
+    for (device, observed, limited, expected) in [
+        ("veth1", free(), both, Way::HostRoot),
+        ("cali1", free(), both, Way::HostHooks),
+        ("veth1", foreign_root(), both, Way::HostHooks),
+        ("veth1", plain_ingress(), both, Way::HostRoot),
+        ("cali1", plain_ingress(), both, Way::HostRoot),
+        ("veth1", both_taken.clone(), both, Way::Pod),
+        ("veth1", both_taken, [false, true], Way::HostHooks),
+        ("veth1", clsact(filter("u32", false), Vec::new()), both, Way::HostRoot),
+        ("veth1", clsact(filter("bpf", false), Vec::new()), both, Way::Pod),
+        ("veth1", clsact(Vec::new(), filter("bpf", false)), both, Way::Pod),
+        ("veth1", tcx, both, Way::Pod),
+        ("veth1", clsact(filter("u32", true), Vec::new()), both, Way::Pod),
+        ("veth1", clsact(filter("u32", true), Vec::new()), [true, false], Way::HostRoot),
+        ("cali1", clsact(Vec::new(), filter("u32", true)), both, Way::HostRoot),
+        ("eni123", free(), both, Way::Pod),
+    ] {
+        assert_eq!(choose(&auto(), device, &observed, limited), expected, "{device} {observed:?}");
+    }
+}
+
+#[test]
+fn a_bpf_data_plane_or_a_pod_without_a_veth_is_shaped_inside() {
+    let observed = free();
+    let cilium = Facts {
+        host: Some(("lxc1", &observed)),
+        bpf_data_plane: Some("cilium_host"),
+        limited: [true, true],
+    };
+    let macvlan = Facts { host: None, bpf_data_plane: None, limited: [true, true] };
+    for (facts, words) in [(cilium, "cilium_host"), (macvlan, "no veth")] {
+        let decision = decide(&auto(), "eth0", &facts).unwrap();
+        assert_eq!(decision.way, Way::Pod);
+        assert!(decision.reason.contains(words), "{}", decision.reason);
+    }
+}
+
+#[test]
+fn the_configuration_overrides_auto() {
+    let prefixes = |placement| Settings {
+        placement_by_prefix: vec![("eni".into(), placement)],
+        ..auto()
+    };
+    for (settings, device, expected) in [
+        (settings(Placement::Pod, HostIngress::Auto), "veth1", Way::Pod),
+        (settings(Placement::Host, HostIngress::Auto), "eni1", Way::HostRoot),
+        (settings(Placement::Host, HostIngress::Hooks), "veth1", Way::HostHooks),
+        (settings(Placement::Auto, HostIngress::Hooks), "veth1", Way::HostHooks),
+        (settings(Placement::Auto, HostIngress::Root), "cali1", Way::HostRoot),
+        (prefixes(Placement::Host), "eni1", Way::HostRoot),
+        (prefixes(Placement::Pod), "eni1", Way::Pod),
+        (prefixes(Placement::Pod), "veth1", Way::HostRoot),
+        (Settings { placement: Placement::Pod, ..prefixes(Placement::Host) }, "eni1", Way::Pod),
+    ] {
+        assert_eq!(choose(&settings, device, &free(), [true, true]), expected, "{settings:?} {device}");
+    }
+}
+
+#[test]
+fn a_host_that_is_asked_for_and_cannot_be_is_refused_in_words() {
+    let host = settings(Placement::Host, HostIngress::Auto);
+    let guarded = clsact(filter("bpf", false), Vec::new());
+    for (observed, words) in [
+        (None, &["eth0", "macvlan", "\"pod\""][..]),
+        (Some(("veth1", &guarded)), &["veth1", "BPF", "policy", "\"pod\""]),
+    ] {
+        let facts = Facts { host: observed, bpf_data_plane: None, limited: [true, true] };
+        let text = decide(&host, "eth0", &facts).unwrap_err().to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[test]
+fn each_way_puts_each_direction_where_the_table_says() {
+    let bucket = |rate| Bucket { rate: BytesPerSecond(rate), burst: 1, limit: 1, peak: None };
+    let (to_pod, from_pod) = (Some(bucket(1)), Some(bucket(2)));
+    let buckets = Buckets { ingress: to_pod, egress: from_pod };
+    for (way, root, at_ingress_hook, at_egress_hook) in [
+        (Way::HostRoot, to_pod, from_pod, None),
+        (Way::HostHooks, None, from_pod, to_pod),
+        (Way::Pod, from_pod, to_pod, None),
+    ] {
+        let expected = Shape { root, redirects: [at_ingress_hook, at_egress_hook] };
+        assert_eq!(way.shape(&buckets), expected, "{way}");
+    }
+}

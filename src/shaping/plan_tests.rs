@@ -1,0 +1,319 @@
+use proptest::prelude::*;
+
+use super::super::bucket::BytesPerSecond;
+use super::super::identity::Attachment;
+use super::super::placement::{Buckets, Way};
+use super::super::site::Side;
+use super::*;
+
+const OWN_IFBS: [u32; 2] = [21, 22];
+const ELSEWHERE: u32 = 99;
+
+fn site() -> Site {
+    let attachment = Attachment {
+        network: "net".into(),
+        container_id: "c1".into(),
+        ifname: "eth0".into(),
+        pod: None,
+    };
+    Site::new(Side::Host, "veth0", 1500, &attachment)
+}
+
+fn bucket(megabits: u64) -> Bucket {
+    let rate = BytesPerSecond(megabits * 125_000);
+    Bucket { rate, burst: (rate.0 / 250) as u32, limit: (rate.0 / 25) as u32, peak: None }
+}
+
+/// The kernel, as far as the plan needs one: what a step does to what is observed.
+fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
+    let ifb = |observed: &mut Observed, hook: Hook, change: &dyn Fn(&mut IfbState)| {
+        let Ifb::Present(state) = &mut observed.ifbs[hook as usize] else {
+            panic!("{step:?} without its IFB")
+        };
+        change(state);
+    };
+    let set_root = |observed: &mut Observed, place: Place, root: Root| match place {
+        Place::Device => observed.root = root,
+        Place::Ifb(hook) => ifb(observed, hook, &|state| state.root = root.clone()),
+    };
+    match step {
+        Step::CreateIfb(hook) => {
+            assert_eq!(observed.ifbs[*hook as usize], Ifb::Absent);
+            observed.ifbs[*hook as usize] = Ifb::Present(IfbState {
+                index: OWN_IFBS[*hook as usize],
+                up: false,
+                mtu: site.mtu,
+                alias: None,
+                root: Root::Default,
+            });
+        }
+        Step::LabelIfb { hook, .. } => ifb(observed, *hook, &|state| {
+            state.alias = Some(site.alias.clone());
+            state.mtu = site.mtu;
+        }),
+        Step::UpIfb(hook) => ifb(observed, *hook, &|state| state.up = true),
+        Step::AddTbf { place, bucket, .. } => {
+            set_root(observed, *place, Root::Ours(bucket.to_state()));
+        }
+        Step::ChangeTbf { place, from, to } => {
+            let leaf = match &from.leaf {
+                Leaf::Bfifo(_) => Leaf::Bfifo(to.limit),
+                other => other.clone(),
+            };
+            let state = TbfState { leaf, live: from.live, ..to.to_state() };
+            set_root(observed, *place, Root::Ours(state));
+        }
+        Step::ReplaceLeaf { place, limit } => {
+            let root = match place {
+                Place::Device => &mut observed.root,
+                Place::Ifb(hook) => match &mut observed.ifbs[*hook as usize] {
+                    Ifb::Present(state) => &mut state.root,
+                    _ => panic!("{step:?} without its IFB"),
+                },
+            };
+            let Root::Ours(state) = root else { panic!("{step:?} without its TBF") };
+            state.leaf = Leaf::Bfifo(*limit);
+        }
+        Step::DelTbf { place, .. } => set_root(observed, *place, Root::Default),
+        Step::AddHook => {
+            assert_eq!(observed.hook, HookKind::None);
+            observed.hook = HookKind::Clsact;
+        }
+        Step::AddFilter { hook, made_hook } => {
+            let target = observed.ifb_index(*hook).expect("a filter needs its IFB");
+            let owner = Owner::Ours { target, made_hook: *made_hook };
+            let filter = Filter { pref: u16::MAX - *hook as u16, handle: 0x8000_0800, owner };
+            observed.filters[*hook as usize].push(filter);
+        }
+        Step::DelFilter { hook, filter, alone, .. } => {
+            observed.filters[*hook as usize].retain(|other| {
+                if *alone { other.pref != filter.pref } else { other != filter }
+            });
+        }
+        Step::DelHook => {
+            assert!(!observed.has_foreign_filters(), "a hook with foreign filters is not ours");
+            observed.hook = HookKind::None;
+            observed.filters = Default::default();
+        }
+        Step::DelIfb { hook } => observed.ifbs[*hook as usize] = Ifb::Absent,
+        Step::RestoreLabel { .. } | Step::DownIfb(_) | Step::DropFilter(_) => {
+            panic!("{step:?} is only for undoing")
+        }
+    }
+}
+
+/// The pod is cut off where a filter of ours redirects to an IFB that is missing or down.
+fn cuts_off(observed: &Observed) -> bool {
+    Hook::ALL.iter().any(|hook| {
+        observed.ours(*hook).any(|(_, target, _)| {
+            !matches!(&observed.ifbs[*hook as usize],
+                Ifb::Present(state) if state.up && state.index == target)
+        })
+    })
+}
+
+/// What is not ours, to compare before and after.
+fn foreign(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
+    let is_foreign = |f: &&Filter| matches!(f.owner, Owner::Foreign { .. });
+    let filters: Vec<Filter> =
+        observed.filters.iter().flatten().filter(is_foreign).cloned().collect();
+    let root = match &observed.root {
+        Root::Foreign(kind) => Some(kind.clone()),
+        _ => None,
+    };
+    let taken: Vec<bool> =
+        observed.ifbs.iter().map(|ifb| matches!(ifb, Ifb::Taken(_))).collect();
+    (filters, root, taken)
+}
+
+fn any_bucket() -> impl Strategy<Value = Bucket> {
+    prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))]
+}
+
+fn any_leaf() -> impl Strategy<Value = Leaf> {
+    prop_oneof![
+        3 => Just(Leaf::Own),
+        1 => Just(Leaf::Bfifo(bucket(10).limit)),
+        1 => Just(Leaf::Other("pfifo".into())),
+    ]
+}
+
+fn any_root() -> impl Strategy<Value = Root> {
+    let ours = (any_bucket(), any_leaf(), any::<bool>())
+        .prop_map(|(bucket, leaf, live)| Root::Ours(TbfState { leaf, live, ..bucket.to_state() }));
+    prop_oneof![2 => Just(Root::Default), 3 => ours, 1 => Just(Root::Foreign("tbf 1:".into()))]
+}
+
+fn any_ifb(hook: Hook) -> impl Strategy<Value = Ifb> {
+    let alias = prop_oneof![Just(None), Just(Some("x".to_string())), Just(Some(site().alias))];
+    let mtu = prop_oneof![Just(1500), Just(1400)];
+    let present = (any::<bool>(), mtu, alias, any_root()).prop_map(move |(up, mtu, alias, root)| {
+        Ifb::Present(IfbState { index: OWN_IFBS[hook as usize], up, mtu, alias, root })
+    });
+    prop_oneof![2 => Just(Ifb::Absent), 4 => present, 1 => Just(Ifb::Taken("dummy".into()))]
+}
+
+fn any_filters(hook: Hook) -> impl Strategy<Value = Vec<Filter>> {
+    let target = prop_oneof![Just(OWN_IFBS[hook as usize]), Just(ELSEWHERE)];
+    let ours = (target, any::<bool>())
+        .prop_map(move |(target, made_hook)| (u16::MAX - hook as u16, Owner::Ours { target, made_hook }));
+    let pref = prop_oneof![Just(1u16), Just(49152), Just(u16::MAX - hook as u16)];
+    let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")])
+        .prop_map(|(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }));
+    proptest::collection::vec(prop_oneof![ours, foreign], 0..4).prop_map(|filters| {
+        let filters = filters.into_iter().enumerate();
+        let mut filters: Vec<Filter> = filters
+            .map(|(n, (pref, owner))| Filter { pref, handle: 0x8000_0800 + n as u32, owner })
+            .collect();
+        filters.sort_by_key(|filter| filter.pref);
+        filters
+    })
+}
+
+fn any_observed() -> impl Strategy<Value = Observed> {
+    let hook = prop_oneof![Just(HookKind::None), Just(HookKind::Ingress), Just(HookKind::Clsact)];
+    let ifbs = (any_ifb(Hook::Ingress), any_ifb(Hook::Egress));
+    let filters = (any_filters(Hook::Ingress), any_filters(Hook::Egress));
+    (any_root(), hook, filters, ifbs).prop_map(|(root, hook, filters, ifbs)| {
+        let filters = match hook {
+            HookKind::None => [Vec::new(), Vec::new()],
+            HookKind::Ingress => [filters.0, Vec::new()],
+            HookKind::Clsact => [filters.0, filters.1],
+        };
+        Observed { root, hook, filters, ifbs: [ifbs.0, ifbs.1], tcx: false }
+    })
+}
+
+fn any_shape() -> impl Strategy<Value = Shape> {
+    let way = prop_oneof![Just(Way::HostRoot), Just(Way::HostHooks), Just(Way::Pod)];
+    let limit = || proptest::option::of(any_bucket());
+    (way, limit(), limit()).prop_map(|(way, ingress, egress)| way.shape(&Buckets { ingress, egress }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn applying_a_plan_leaves_nothing_to_plan(mut observed in any_observed(), wanted in any_shape()) {
+        let site = site();
+        let before = foreign(&observed);
+        if let Ok(batches) = plan(&site, &wanted, &observed) {
+            for step in batches.iter().flatten() {
+                simulate(&site, &mut observed, step);
+            }
+            prop_assert_eq!(plan(&site, &wanted, &observed), Ok(Vec::new()));
+            prop_assert_eq!(foreign(&observed), before, "what is not ours stays");
+        }
+    }
+
+    #[test]
+    fn the_pod_keeps_its_network_after_every_step(mut observed in any_observed(), wanted in any_shape()) {
+        let site = site();
+        if cuts_off(&observed) {
+            return Ok(()); // somebody else cut it off before
+        }
+        for batch in plan(&site, &wanted, &observed).unwrap_or_default() {
+            for step in &batch {
+                simulate(&site, &mut observed, step);
+                prop_assert!(!cuts_off(&observed), "after {:?}", step);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_never_conflicts_and_leaves_nothing_of_ours(mut observed in any_observed()) {
+        let site = site();
+        for step in plan(&site, &Shape::default(), &observed).unwrap().iter().flatten() {
+            simulate(&site, &mut observed, step);
+        }
+        prop_assert!(!observed.has_ours());
+    }
+
+    #[test]
+    fn a_new_bucket_never_leaves_a_packet_that_it_cannot_send(
+        mut observed in any_observed(), wanted in any_shape(),
+    ) {
+        let site = site();
+        for batch in plan(&site, &wanted, &observed).unwrap_or_default() {
+            for (n, step) in batch.iter().enumerate() {
+                if let Step::ChangeTbf { place, from, to } = step {
+                    let empties = matches!(batch.get(n + 1),
+                        Some(Step::ReplaceLeaf { place: same, .. }) if same == place);
+                    prop_assert!(empties || to.holds_queue_of(from), "{:?}", batch);
+                }
+                simulate(&site, &mut observed, step);
+            }
+        }
+    }
+}
+
+fn batches(wanted: Shape, observed: &Observed) -> Vec<Batch> {
+    plan(&site(), &wanted, observed).unwrap()
+}
+
+#[test]
+fn a_fresh_interface_is_built_inside_out() {
+    let wanted = Way::HostRoot
+        .shape(&Buckets { ingress: Some(bucket(10)), egress: Some(bucket(20)) });
+    let (ifb, root) = (Place::Ifb(Hook::Ingress), Place::Device);
+    assert_eq!(
+        batches(wanted, &Observed::default()),
+        [
+            vec![Step::CreateIfb(Hook::Ingress)],
+            vec![
+                Step::LabelIfb { hook: Hook::Ingress, was: None },
+                Step::AddTbf { place: ifb, bucket: bucket(20), replaces: None },
+            ],
+            vec![Step::UpIfb(Hook::Ingress)],
+            vec![Step::AddHook, Step::AddFilter { hook: Hook::Ingress, made_hook: true }],
+            vec![Step::AddTbf { place: root, bucket: bucket(10), replaces: None }],
+        ]
+    );
+}
+
+#[test]
+fn a_foreign_clsact_is_used_and_stays() {
+    let mut observed = Observed { hook: HookKind::Clsact, ..Observed::default() };
+    let wanted = Shape { root: None, redirects: [Some(bucket(10)), None] };
+    for step in batches(wanted, &observed).iter().flatten() {
+        assert_ne!(*step, Step::AddHook);
+        simulate(&site(), &mut observed, step);
+    }
+    let removal = batches(Shape::default(), &observed);
+    assert!(!removal.iter().flatten().any(|step| *step == Step::DelHook), "{removal:?}");
+}
+
+#[test]
+fn a_cut_empties_the_queue_in_the_same_send() {
+    let observed = Observed { root: Root::Ours(bucket(50).to_state()), ..Observed::default() };
+    let wanted = Shape { root: Some(bucket(5)), redirects: [None, None] };
+    let place = Place::Device;
+    let change = Step::ChangeTbf { place, from: bucket(50).to_state(), to: bucket(5) };
+    let replace = Step::ReplaceLeaf { place, limit: bucket(5).limit };
+    assert_eq!(batches(wanted, &observed), [vec![change, replace]]);
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let barrier = Filter {
+        pref: 1,
+        handle: 0x8000_0800,
+        owner: Owner::Foreign { kind: "u32".into(), takes_all: true },
+    };
+    let both = Way::HostHooks.shape(&Buckets { ingress: Some(bucket(1)), egress: Some(bucket(1)) });
+    let root = Shape { root: Some(bucket(1)), redirects: [None, None] };
+    let clsact = Observed { hook: HookKind::Clsact, ..Observed::default() };
+    for (wanted, observed, words) in [
+        (root, Observed { root: Root::Foreign("tbf 1:".into()), ..Observed::default() },
+            &["veth0", "tbf 1:", "remove the other entry", "hooks"][..]),
+        (both, Observed { hook: HookKind::Ingress, ..Observed::default() },
+            &["veth0", "`ingress` qdisc", "\"root\""]),
+        (both, Observed { filters: [vec![barrier], Vec::new()], ..clsact.clone() },
+            &["veth0", "u32", "pref 1", "\"pod\""]),
+        (both, Observed { ifbs: [Ifb::Taken("dummy".into()), Ifb::Absent], ..clsact },
+            &["pbe", "dummy", "not ours"]),
+    ] {
+        let text = plan(&site(), &wanted, &observed).unwrap_err().to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+}

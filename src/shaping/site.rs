@@ -223,10 +223,15 @@ impl Observed {
         })
     }
 
-    /// The foreign filter at a hook that lets no packet through to ours, if there is one.
+    /// The foreign filter at a hook that lets no packet through to ours, if there is one. What
+    /// comes after a redirect of ours that is in place bars nothing.
     pub fn barrier(&self, hook: Hook) -> Option<&Filter> {
-        let is_foreign = |filter: &&Filter| matches!(filter.owner, Owner::Foreign { .. });
-        let before_ours = self.filters[hook as usize].iter().take_while(is_foreign);
+        let index = self.ifb_index(hook);
+        let in_place = |filter: &&Filter| match filter.owner {
+            Owner::Ours { target, .. } => Some(target) == index,
+            Owner::Foreign { .. } => false,
+        };
+        let before_ours = self.filters[hook as usize].iter().take_while(|f| !in_place(f));
         before_ours.into_iter().find(|f| matches!(f.owner, Owner::Foreign { takes_all: true, .. }))
     }
 

@@ -20,6 +20,7 @@ pub struct Call {
     environment: BTreeMap<String, String>,
     config: Map<String, Value>,
     stdin: Option<String>,
+    privileged: bool,
 }
 
 /// What a call left behind, the kernel aside.
@@ -72,7 +73,13 @@ impl Call {
             "capabilities": {"bandwidth": true, "io.kubernetes.cri.pod-annotations": true},
         });
         let Value::Object(config) = config else { unreachable!() };
-        let call = Self { node: (**lab).clone(), environment: BTreeMap::new(), config, stdin: None };
+        let call = Self {
+            node: (**lab).clone(),
+            environment: BTreeMap::new(),
+            config,
+            stdin: None,
+            privileged: true,
+        };
         call.env("CNI_COMMAND", verb).env("CNI_PATH", "/opt/cni/bin")
     }
 
@@ -85,7 +92,13 @@ impl Call {
             "prevResult": pod.result(&pod.eth0, "1.0.0"),
         });
         let Value::Object(config) = config else { unreachable!() };
-        let call = Self { node: pod.host.clone(), environment: BTreeMap::new(), config, stdin: None };
+        let call = Self {
+            node: pod.host.clone(),
+            environment: BTreeMap::new(),
+            config,
+            stdin: None,
+            privileged: true,
+        };
         call.env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", "c1")
             .env("CNI_NETNS", &pod.ns.path())
@@ -203,13 +216,22 @@ impl Call {
         self
     }
 
+    /// The call has none of root's capabilities.
+    pub fn without_privilege(mut self) -> Self {
+        self.privileged = false;
+        self
+    }
+
     /// Makes the call inside the lab, with nothing in its environment but what the call sets.
     pub fn run(&self) -> Outcome {
         let timeout = peer("timeout").expect("coreutils are there");
         let timeout = timeout.to_str().expect("a path in UTF-8");
+        let setpriv = peer("setpriv").expect("Lab::open asked for it");
+        let drop_all = [setpriv.to_str().expect("a path in UTF-8"), "--bounding-set", "-all", "--"];
+        let prefix = if self.privileged { &[][..] } else { &drop_all[..] };
         let child = self
             .node
-            .command(&[timeout, PATIENCE_SECONDS, PLUGIN])
+            .command(&[prefix, &[timeout, PATIENCE_SECONDS, PLUGIN]].concat())
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::piped())

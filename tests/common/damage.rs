@@ -1,6 +1,6 @@
 //! Ways to break a shaped pod, one part at a time.
 
-use super::{Direction, Ns, Pod, Way};
+use super::{Direction, Ns, Pod, Way, our_pref};
 
 /// One part that is missing or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,15 @@ impl Damage {
     pub fn table() -> impl Iterator<Item = (Way, Direction, Self)> {
         Way::ALL.into_iter().flat_map(|way| {
             Direction::ALL.into_iter().flat_map(move |direction| {
-                let fits = move |damage: &Self| !damage.needs_hook() || way.hook(direction).is_some();
+                let fits =
+                    move |damage: &Self| !damage.needs_hook() || way.hook(direction).is_some();
                 Self::ALL.into_iter().filter(fits).map(move |damage| (way, direction, damage))
             })
         })
     }
 
     fn needs_hook(self) -> bool {
-        let at_hook =
-            [Self::NoHook, Self::NoFilter, Self::OtherTarget, Self::NoIfb, Self::IfbDown];
+        let at_hook = [Self::NoHook, Self::NoFilter, Self::OtherTarget, Self::NoIfb, Self::IfbDown];
         at_hook.contains(&self)
     }
 
@@ -77,7 +77,10 @@ impl Damage {
                 drop(ns.sh(&format!("tc qdisc add dev {queue} parent 7062:1 pfifo limit 9")));
             }
             Self::NoHook => drop(ns.sh(&format!("tc qdisc del dev {dev} clsact"))),
-            Self::NoFilter => drop(ns.sh(&format!("tc filter del dev {dev} {hook} pref 65535"))),
+            Self::NoFilter => {
+                let pref = our_pref(hook);
+                drop(ns.sh(&format!("tc filter del dev {dev} {hook} pref {pref}")));
+            }
             Self::OtherTarget => redirect_elsewhere(ns, &dev, hook),
             Self::NoIfb => drop(ns.sh(&format!("ip link del {queue}"))),
             Self::IfbDown => drop(ns.sh(&format!("ip link set {queue} down"))),
@@ -89,12 +92,13 @@ impl Damage {
 /// The same filter with the same mark and a foreign target.
 fn redirect_elsewhere(ns: &Ns, dev: &str, hook: &str) {
     let ours = ns.filters(dev, hook).into_iter().find(|filter| filter.is_ours()).expect("ours");
+    let pref = our_pref(hook);
     let cookie = ours.cookie.expect("ours has one");
     ns.script(&format!(
         "ip link add foreign type ifb
          ip link set foreign up
-         tc filter del dev {dev} {hook} pref 65535
-         tc filter add dev {dev} {hook} protocol all pref 65535 u32 match u32 0 0 \
+         tc filter del dev {dev} {hook} pref {pref}
+         tc filter add dev {dev} {hook} protocol all pref {pref} u32 match u32 0 0 \
             action mirred egress redirect dev foreign cookie {cookie}"
     ));
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ pub struct Pod {
 }
 
 /// One veth pair of a pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Interface {
     /// Name in the lab.
     pub host: String,
@@ -117,8 +118,15 @@ impl Lab {
         Pod { ns, host: self.ns.clone(), eth0, holder, next: Rc::clone(&self.next) }
     }
 
-    /// A network namespace with nothing in it but a loopback: what a runtime gives a CNI chain.
-    pub fn namespace(&self, label: &str) -> (Ns, Holder) {
+    /// A pod with nothing in it but a loopback: what a runtime gives a CNI chain. The names and
+    /// addresses of `eth0` are for the test to fill in.
+    pub fn empty_pod(&self) -> Pod {
+        let (ns, holder) = self.namespace("of a chain");
+        let eth0 = Interface { name: "eth0".to_owned(), mtu: 1500, ..Interface::default() };
+        Pod { ns, host: self.ns.clone(), eth0, holder, next: Rc::clone(&self.next) }
+    }
+
+    fn namespace(&self, label: &str) -> (Ns, Holder) {
         let holder = Holder::start(&mut self.ns.command(&["unshare", "--net", "cat"]))
             .unwrap_or_else(|refusal| panic!("a namespace for {label}: {refusal}"));
         let ns = Ns { pid: holder.pid(), user: self.ns.user, label: format!("pod {label}") };
@@ -229,7 +237,8 @@ impl Interface {
             "ip", "link", "add", host, "mtu", &mtu, "type", "veth", "peer", "name", name, "mtu",
             &mtu, "netns", &peer_pid,
         ]);
-        let ends = [(lab, host, &made.host_v4, &made.host_v6), (pod, name, &made.pod_v4, &made.pod_v6)];
+        let ends =
+            [(lab, host, &made.host_v4, &made.host_v6), (pod, name, &made.pod_v4, &made.pod_v6)];
         for (ns, dev, v4, v6) in ends {
             // No link-local address: nothing then appears on the link a second later by itself.
             ns.run(&["ip", "link", "set", dev, "addrgenmode", "none"]);
@@ -240,16 +249,22 @@ impl Interface {
                 ns.sysctl(&format!("net.ipv6.conf.{dev}.disable_ipv6"), "1");
             }
         }
-        // Both ends up in an order that leaves the carrier up when this returns.
         lab.run(&["ip", "link", "set", host, "up"]);
         pod.run(&["ip", "link", "set", name, "up"]);
+        // The kernel tells the carrier a moment later by itself: what is seen before may change.
+        for (ns, dev) in [(lab, host), (pod, name)] {
+            let patience = Instant::now() + Duration::from_secs(10);
+            while ns.link(dev).is_none_or(|link| link["operstate"] != "UP") {
+                assert!(Instant::now() < patience, "{dev} in {} does not come up", ns.label);
+            }
+        }
         made
     }
 }
 
 /// The process that keeps a namespace alive: `cat`, which ends when its standard input closes,
 /// so at the latest when the process of the test does.
-pub struct Holder(Child);
+struct Holder(Child);
 
 impl Holder {
     /// Starts `command`, which has to become `cat` once its namespaces are there.

@@ -31,7 +31,7 @@ pub use damage::Damage;
 pub use lab::{Interface, Lab, Pod, PodSpec};
 pub use ns::Ns;
 pub use peers::{peer, require_peer, skip};
-pub use shape::{Direction, Limit, Shape, Way};
+pub use shape::{Direction, Limit, Shape, Way, our_pref};
 pub use snapshot::Snapshot;
 pub use temp::TempDir;
 pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, throughput};

@@ -77,7 +77,9 @@ fn receive(address: &str, flows: usize) {
         match first.get() {
             Some(&start) => {
                 bucket += 1;
-                std::thread::sleep((start + BUCKET * bucket).saturating_duration_since(Instant::now()));
+                std::thread::sleep(
+                    (start + BUCKET * bucket).saturating_duration_since(Instant::now()),
+                );
                 let now = total.load(Ordering::Relaxed);
                 say(&(now - told).to_string());
                 told = now;

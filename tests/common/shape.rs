@@ -45,6 +45,12 @@ pub struct Shape {
     pub from_pod: Option<Limit>,
 }
 
+/// The priority of our filter on a hook: after those of others. One per hook, because u32 shows
+/// the filters of both hooks of a clsact qdisc on each where the priority is the same.
+pub fn our_pref(hook: &str) -> u64 {
+    if hook == "ingress" { 65535 } else { 65534 }
+}
+
 impl Direction {
     /// Both.
     pub const ALL: [Self; 2] = [Self::ToPod, Self::FromPod];
@@ -90,7 +96,8 @@ impl Way {
         let ours: Vec<_> = ns.filters(dev, hook).into_iter().filter(|f| f.is_ours()).collect();
         assert!(ours.len() <= 1, "one filter of ours on the {hook} hook of {dev}: {ours:#?}");
         let filter = ours.first()?;
-        assert_eq!((filter.pref, filter.protocol.as_str()), (65535, "all"), "{filter:#?}");
+        assert_eq!(filter.pref, our_pref(hook), "{filter:#?}");
+        assert_eq!(filter.protocol, "all", "{filter:#?}");
         let action = &filter.raw["options"]["actions"][0];
         assert_eq!(action["mirred_action"], "redirect", "{filter:#?}");
         assert_eq!(action["direction"], "egress", "{filter:#?}");

@@ -72,7 +72,8 @@ pub fn throughput(from: &Ns, to: &Ns, address: &str, traffic: &Traffic) -> Throu
 impl Flow {
     /// Connects `traffic.flows` senders in `from` to a receiver at `address` in `to`.
     pub fn start(from: &Ns, to: &Ns, address: &str, traffic: &Traffic) -> Self {
-        let bind = if address.contains(':') { format!("[{address}]:0") } else { format!("{address}:0") };
+        let bind =
+            if address.contains(':') { format!("[{address}]:0") } else { format!("{address}:0") };
         let mut receiver = Process(roles::start(to, &format!("receive {bind} {}", traffic.flows)));
         let lines = Lines::of(&mut receiver.0);
         let line = lines.next().unwrap_or_else(|| panic!("no receiver: {}", words(&mut receiver)));
@@ -163,7 +164,8 @@ impl Ns {
     /// Floods `address` with UDP packets of `packet` bytes that pass the queues whole and leave in
     /// segments of `segment` bytes.
     pub fn flood_udp_gso(&self, address: &str, segment: u32, packet: u32) -> Flood {
-        let mut child = Process(roles::start(self, &format!("flood {address}:9 {segment} {packet}")));
+        let mut child =
+            Process(roles::start(self, &format!("flood {address}:9 {segment} {packet}")));
         let first = Lines::of(&mut child.0).next();
         assert_eq!(first.as_deref(), Some("sending"), "no flood: {}", words(&mut child));
         Flood(child)

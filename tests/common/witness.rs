@@ -133,6 +133,12 @@ impl Ns {
         items(shown[0]["addr_info"].clone())
     }
 
+    /// Bytes that wait in the root qdisc of `dev`.
+    pub fn backlog(&self, dev: &str) -> u64 {
+        let shown = items(self.json(&["tc", "-s", "-j", "qdisc", "show", "dev", dev, "root"]));
+        shown[0]["backlog"].as_u64().unwrap_or(0)
+    }
+
     /// Packets that went into the root qdisc of `dev`, were dropped there, or wait in it.
     pub fn qdisc_packets(&self, dev: &str) -> u64 {
         let shown = items(self.json(&["tc", "-s", "-j", "qdisc", "show", "dev", dev, "root"]));

@@ -111,40 +111,42 @@ fn veth_error(error: KernelError) -> Error {
     }
 }
 
-/// Enters new mount and network namespaces, and a user namespace where this
-/// process may not do that otherwise (a plain user, root in a container).
+/// Enters new mount and network namespaces, inside a new user namespace where this process may
+/// not do it otherwise: a plain user, root in a container.
 fn enter_namespaces() -> Result<(), Error> {
-    let (uid, gid) = (geteuid(), getegid());
     let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
-    let entered = if uid.is_root() { unshare(own) } else { Err(Errno::EPERM) };
-    match entered {
-        Err(Errno::EPERM) => {
-            unshare(own | CloneFlags::CLONE_NEWUSER).map_err(|errno| {
-                Error::step("enter new user, mount and network namespaces", errno, USER_HELP)
-            })?;
-            // Without a helper only these can be written: one user, one group, and
-            // the group only after setgroups is off (user_namespaces(7)).
-            for (file, text) in [
-                ("setgroups", "deny".to_owned()),
-                ("uid_map", format!("0 {uid} 1")),
-                ("gid_map", format!("0 {gid} 1")),
-            ] {
-                let path = format!("/proc/self/{file}");
-                fs::write(&path, text)
-                    .map_err(|error| Error::step(format!("write {path}"), error, USER_HELP))?;
-            }
-        }
-        other => other.map_err(|errno| {
-            Error::step(
-                "enter new mount and network namespaces",
-                errno,
-                "The kernel must be built with CONFIG_NET_NS.",
-            )
+    match unshare(own) {
+        Err(Errno::EPERM) => enter_with_user(own)?,
+        result => result.map_err(|errno| {
+            let help = "The kernel must have network namespaces (CONFIG_NET_NS), and may allow \
+                        no more of them: see sysctl user.max_net_namespaces.";
+            Error::step("enter new mount and network namespaces", errno, help)
         })?,
     }
     // Nothing that is mounted here from now on can come out.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|errno| Error::step("make the mounts private", errno, USER_HELP))
+}
+
+/// Enters the namespaces of `own` and a user namespace in which this user is root.
+fn enter_with_user(own: CloneFlags) -> Result<(), Error> {
+    // Before unshare: afterwards they are "nobody" until the maps are written.
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(own | CloneFlags::CLONE_NEWUSER).map_err(|errno| {
+        Error::step("enter new user, mount and network namespaces", errno, USER_HELP)
+    })?;
+    // Without a privilege outside only these can be written: one user, one group, and the group
+    // only after setgroups is off (user_namespaces(7)).
+    for (file, text) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ] {
+        let path = format!("/proc/self/{file}");
+        fs::write(&path, text)
+            .map_err(|error| Error::step(format!("write {path}"), error, USER_HELP))?;
+    }
+    Ok(())
 }
 
 /// What can stop user namespaces, by distribution.

@@ -1,0 +1,216 @@
+//! The protocol: verbs and versions, environment, keys, and what goes to which channel.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test file")]
+
+mod common;
+
+use common::{Call, Lab, Shape, Snapshot, TempDir, Way};
+use serde_json::{Value, json};
+
+const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+const M: u64 = 1_000_000;
+
+#[test]
+fn version_says_what_is_supported_in_every_version() {
+    let Some(lab) = Lab::open() else { return };
+    for version in VERSIONS {
+        let call = Call::node(&lab, "VERSION").config(json!({"cniVersion": version}));
+        let told = call.ok();
+        assert_eq!(told["cniVersion"], version);
+        assert_eq!(told["supportedVersions"], json!(VERSIONS));
+    }
+}
+
+#[test]
+fn verbs_are_refused_in_versions_that_do_not_have_them() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    Call::add(&pod).limits("10M", "20M").ok();
+    let before = Snapshot::of(&[&lab, &pod]);
+    for (verb, first) in [("CHECK", "0.4.0"), ("GC", "1.1.0"), ("STATUS", "1.1.0")] {
+        let since = VERSIONS.iter().position(|version| *version == first).unwrap();
+        for version in &VERSIONS[..since] {
+            let call = Call::check(&pod).limits("10M", "20M").verb(verb).version(version);
+            let call = call.key("cni.dev/valid-attachments", json!([]));
+            call.error(1).says(&[verb, version, first]);
+        }
+    }
+    before.assert_same(&Snapshot::of(&[&lab, &pod]), "refused verbs");
+}
+
+#[test]
+fn an_unknown_command_is_an_error_of_the_environment() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    for verb in ["FROB", "add", ""] {
+        Call::add(&pod).verb(verb).error(4).says(&["CNI_COMMAND"]);
+    }
+}
+
+#[test]
+fn status_is_fine_here_and_not_without_the_privilege() {
+    let Some(lab) = Lab::open() else { return };
+    assert_eq!(Call::node(&lab, "STATUS").ok(), Value::Null);
+    let without = Call::node(&lab, "STATUS").without_privilege();
+    without.error(50).says(&["CAP_NET_ADMIN"]);
+}
+
+#[test]
+fn add_without_the_privilege_says_so_and_changes_nothing() {
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let before = Snapshot::of(&[&lab, &pod]);
+        let add = Call::add(&pod).way(way).limits("10M", "20M").without_privilege();
+        add.error(104).says(&["CAP_"]);
+        before.assert_same(&Snapshot::of(&[&lab, &pod]), &format!("{way:?}"));
+    }
+}
+
+#[test]
+fn gc_needs_the_list_of_valid_attachments() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    Call::add(&pod).version("1.1.0").limits("10M", "20M").ok();
+    let before = Snapshot::of(&[&lab, &pod]);
+    // Without the list everything would be taken for stale: a caller's slip, not a wish.
+    Call::node(&lab, "GC").error(7).says(&["cni.dev/valid-attachments"]);
+    let wrong = Call::node(&lab, "GC").key("cni.dev/valid-attachments", json!("all"));
+    wrong.error(7).says(&["cni.dev/valid-attachments"]);
+    before.assert_same(&Snapshot::of(&[&lab, &pod]), "GC");
+}
+
+#[test]
+fn cni_args_may_be_absent_empty_or_unknown() {
+    for args in [None, Some(""), Some("IgnoreUnknown=1"), Some("K8S_POD_NAME"), Some(";;=;")] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let call = Call::add(&pod).limits("10M", "20M").without_env("CNI_ARGS");
+        let call = args.into_iter().fold(call, |call, args| call.env("CNI_ARGS", args));
+        call.ok();
+        assert_eq!(Shape::of(&pod, Way::Root).rates(), (10 * M, 20 * M), "{args:?}");
+        assert_eq!(
+            lab.alias(&lab.ifbs()[0]),
+            "pod-bandwidth net=net id=c1 if=eth0 dev=veth0",
+            "{args:?}: no pod is named"
+        );
+        call.verb("DEL").ok();
+    }
+}
+
+#[test]
+fn keys_match_without_regard_to_case() {
+    let rates = |spelling: [&str; 2]| json!({spelling[0]: 10 * M, spelling[1]: 20 * M});
+    for spelling in [
+        ["ingressRate", "egressRate"],
+        ["IngressRate", "EgressRate"],
+        ["INGRESSRATE", "egressrate"],
+    ] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        // in runtimeConfig
+        Call::add(&pod).bandwidth(rates(spelling)).ok();
+        assert_eq!(Shape::of(&pod, Way::Root).rates(), (10 * M, 20 * M), "{spelling:?}");
+        Call::del(&pod).ok();
+        // and in the configuration itself
+        let call = Call::add(&pod).key(spelling[0], json!(10 * M)).key(spelling[1], json!(20 * M));
+        call.ok();
+        assert_eq!(Shape::of(&pod, Way::Root).rates(), (10 * M, 20 * M), "{spelling:?}");
+    }
+}
+
+#[test]
+fn the_strongest_source_of_each_key_wins() {
+    let static_keys = json!({"ingressRate": 4 * M, "egressRate": 5 * M});
+    for (case, calico, kubernetes, bandwidth, keys, wanted) in [
+        ("defaults", None, None, None, false, (6 * M, 7 * M)),
+        ("static keys", None, None, None, true, (4 * M, 5 * M)),
+        ("runtimeConfig, one way given", None, None, Some((3 * M, 0)), true, (3 * M, 5 * M)),
+        ("annotation", None, Some("2M"), Some((3 * M, 3 * M)), true, (2 * M, 3 * M)),
+        ("Calico", Some("1M"), Some("2M"), Some((3 * M, 3 * M)), true, (M, 3 * M)),
+    ] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let defaults = json!({"ingressRate": "6M", "egressRate": 7 * M});
+        let mut call = Call::add(&pod).key("defaults", defaults);
+        for (key, value) in static_keys.as_object().unwrap().iter().filter(|_| keys) {
+            call = call.key(key, value.clone());
+        }
+        if let Some(value) = kubernetes {
+            call = call.annotation("kubernetes.io/ingress-bandwidth", value);
+        }
+        if let Some(value) = calico {
+            call = call.annotation("qos.projectcalico.org/ingressBandwidth", value);
+        }
+        if let Some((ingress, egress)) = bandwidth {
+            call = call.bandwidth(json!({"IngressRate": ingress, "EgressRate": egress}));
+        }
+        call.ok();
+        assert_eq!(Shape::of(&pod, Way::Root).rates(), wanted, "{case}");
+        // and the node's maximum holds over all of them
+        let maximum = json!({"ingressRate": "1500k", "egressRate": "100M"});
+        call.key("maximum", maximum).ok();
+        let clamped = (wanted.0.min(1_500_000), wanted.1);
+        assert_eq!(Shape::of(&pod, Way::Root).rates(), clamped, "{case}, maximum");
+    }
+}
+
+#[test]
+fn del_succeeds_whatever_the_configuration_asks_for() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    let before = Snapshot::of(&[&lab, &pod]);
+    let shape = || drop(Call::add(&pod).limits("10M", "20M").ok());
+    // A runtime sends DEL after an ADD that was refused, with the same input.
+    for del in [
+        Call::del(&pod).limits("10Q", ""),
+        Call::del(&pod).limits("999", "2P"),
+        Call::del(&pod).env("CNI_NETNS", "/nowhere/at/all").limits("10M", "20M"),
+        Call::del(&pod).without_env("CNI_NETNS").without_key("prevResult"),
+        Call::del(&pod).key("prevResult", json!({"cniVersion": "1.0.0"})),
+    ] {
+        shape();
+        assert_eq!(del.ok(), Value::Null);
+        before.assert_same(&Snapshot::of(&[&lab, &pod]), &format!("{del:?}"));
+        assert_eq!(del.ok(), Value::Null);
+    }
+}
+
+#[test]
+fn standard_output_has_the_result_alone_and_the_log_goes_where_it_is_asked_to() {
+    let Some(lab) = Lab::open() else { return };
+    let folder = TempDir::new();
+    let file = folder.file("pod-bandwidth.log");
+    let pod = lab.pod("veth0");
+    let log = json!({"file": file, "level": "debug"});
+    let outcome = Call::add(&pod).limits("10M", "20M").key("log", log).run();
+    assert_eq!(outcome.ok(), pod.result(&pod.eth0, "1.0.0"));
+    assert_eq!(outcome.stderr, "", "the log goes into the file");
+    let written = std::fs::read_to_string(&file).unwrap();
+    for word in ["veth0", "default/web-0", "root"] {
+        assert!(written.contains(word), "the log names the way and why: {word} in {written}");
+    }
+    // and without a file it goes to standard error
+    let outcome = Call::add(&pod).limits("30M", "20M").key("log", json!({"level": "debug"})).run();
+    outcome.ok();
+    assert!(outcome.stderr.contains("veth0"), "{outcome:#?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_fails_no_pod() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    let log = json!({"file": "/nowhere/at/all/pod-bandwidth.log"});
+    Call::add(&pod).limits("10M", "20M").key("log", log).ok();
+    assert_eq!(Shape::of(&pod, Way::Root).rates(), (10 * M, 20 * M));
+}
+
+#[test]
+fn unknown_keys_are_ignored() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    let call = Call::add(&pod).limits("10M", "20M").key("x-unknown", json!({"a": [1, null]}));
+    let call = call.key("ipam", json!({})).key("args", json!({"cni": {}}));
+    call.annotation("kubernetes.io/ingress-bandwidth-x", "nonsense").ok();
+    assert_eq!(Shape::of(&pod, Way::Root).rates(), (10 * M, 20 * M));
+}
