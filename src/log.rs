@@ -25,7 +25,9 @@ impl Log {
         if let Some(path) = &settings.file {
             match File::options().append(true).create(true).open(path) {
                 Ok(file) => log.file = Some(file),
-                Err(error) => log.warn(&format!("cannot open the log file {}: {error}", path.display())),
+                Err(error) => {
+                    log.warn(&format!("cannot open the log file {}: {error}", path.display()))
+                }
             }
         }
         log
@@ -78,7 +80,8 @@ fn render(now: SystemTime, level: LogLevel, subject: &str, message: &str) -> Str
 
 /// Control characters (and what looks like one) as escapes; the rest as it is.
 pub fn escape(text: &str) -> String {
-    let is_odd = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
+    let is_odd =
+        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
     text.chars()
         .flat_map(|c| if is_odd(c) { c.escape_unicode().collect() } else { vec![c] })
         .collect()

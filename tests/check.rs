@@ -43,7 +43,8 @@ fn check_notices_a_pod_that_was_never_added() {
     for way in Way::ALL {
         let Some(lab) = Lab::open() else { return };
         let pod = lab.pod("veth0");
-        Call::check(&pod).way(way).limits("10M", "20M").error(102).says(&["veth0"]);
+        let error = Call::check(&pod).way(way).limits("10M", "20M").error(102);
+        error.says(&[way.device(&pod.eth0), "default/web-0"]);
     }
 }
 

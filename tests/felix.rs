@@ -60,8 +60,9 @@ fn what_felix_does_leaves_the_limits_of_auto_as_they_are() {
         Call::check(&pod).limits("8M", "4M").ok();
         // and so is what passes
         let (to_pod, from_pod) = measured(&lab, &pod);
-        assert!((6.8e6..8.2e6).contains(&to_pod), "{what}: {to_pod} bit/s to the pod");
-        assert!((3.4e6..4.1e6).contains(&from_pod), "{what}: {from_pod} bit/s from the pod");
+        // Wide, for a busy machine: a limit that is gone shows as 100 Mbit/s or more.
+        assert!((5e6..1e7).contains(&to_pod), "{what}: {to_pod} bit/s to the pod");
+        assert!((2.5e6..5e6).contains(&from_pod), "{what}: {from_pod} bit/s from the pod");
     }
 }
 

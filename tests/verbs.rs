@@ -187,13 +187,13 @@ fn standard_output_has_the_result_alone_and_the_log_goes_where_it_is_asked_to() 
     assert_eq!(outcome.ok(), pod.result(&pod.eth0, "1.0.0"));
     assert_eq!(outcome.stderr, "", "the log goes into the file");
     let written = std::fs::read_to_string(&file).unwrap();
-    for word in ["veth0", "default/web-0", "root"] {
+    for word in ["default/web-0", "eth0", "placement host (root)"] {
         assert!(written.contains(word), "the log names the way and why: {word} in {written}");
     }
     // and without a file it goes to standard error
     let outcome = Call::add(&pod).limits("30M", "20M").key("log", json!({"level": "debug"})).run();
     outcome.ok();
-    assert!(outcome.stderr.contains("veth0"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("placement host (root)"), "{outcome:#?}");
 }
 
 #[test]

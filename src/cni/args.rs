@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn the_pod_is_read_and_the_rest_ignored() {
         for (text, pod) in [
-            ("K8S_POD_UID=1;IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=bw1", Some("default/bw1")),
+            (
+                "K8S_POD_UID=1;IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=bw1",
+                Some("default/bw1"),
+            ),
             ("K8S_POD_NAMESPACE=default", None),
             ("K8S_POD_NAMESPACE=;K8S_POD_NAME=bw1", None),
             ("nonsense;;=;K8S_POD_NAME=a=b;K8S_POD_NAMESPACE=c", Some("c/a=b")),

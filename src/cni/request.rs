@@ -160,8 +160,10 @@ impl Request {
     /// Code 6 for what is no JSON object, 7 for a missing name, 1 for a version that does not fit.
     pub fn read(environment: Environment, input: &[u8]) -> Result<Self, CniError> {
         let decoding = |what: String| CniError::new(Code::Decoding, what);
-        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(input)
-            .map_err(|error| decoding(format!("standard input is no network configuration: {error}")))?;
+        let fields: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_slice(input).map_err(|error| {
+                decoding(format!("standard input is no network configuration: {error}"))
+            })?;
         let mut config = Map::new();
         let mut prev_result = None;
         for (key, value) in fields {
@@ -182,13 +184,14 @@ impl Request {
     }
 
     /// The attachments that are valid according to GC (section 2, "GC"), as (container ID,
-    /// interface name). No list, as cnitool sends it, and Go's null for an empty one mean that
-    /// none is valid, as libcni has it (GCNetworkList in libcni/api.go).
+    /// interface name). Go's null, as libcni sends an empty list, means that none is valid.
     ///
     /// # Errors
-    /// Code 7 where it is not a list of attachments: everything would then count as stale.
+    /// Code 7 where it is missing or not a list of attachments: everything would then count as
+    /// stale, and a caller's slip would take the limits of a whole node away.
     pub fn valid_attachments(&self) -> Result<Vec<(String, String)>, CniError> {
         const KEY: &str = "cni.dev/valid-attachments";
+        let bad = |what: &str| CniError::new(Code::InvalidConfig, format!("`{KEY}` {what}"));
         // libcni also sends the older name that the specification had by mistake (cni#1101).
         let list = self.config.get(KEY).or_else(|| self.config.get("cni.dev/attachments"));
         let attachment = |entry: &Value| {
@@ -196,14 +199,12 @@ impl Request {
             Some((field("containerID")?, field("ifname")?))
         };
         let attachments: Option<Vec<_>> = match list {
-            None | Some(Value::Null) => Some(Vec::new()),
+            None => return Err(bad("is missing; without it GC cannot tell what is stale")),
+            Some(Value::Null) => Some(Vec::new()),
             Some(Value::Array(list)) => list.iter().map(attachment).collect(),
             Some(_) => None,
         };
-        attachments.ok_or_else(|| {
-            let message = format!("`{KEY}` must be a list of {{containerID, ifname}}");
-            CniError::new(Code::InvalidConfig, message)
-        })
+        attachments.ok_or_else(|| bad("must be a list of {containerID, ifname}"))
     }
 }
 

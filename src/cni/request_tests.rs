@@ -98,10 +98,11 @@ fn gc_reads_its_list() {
     };
     let good = request(Some(json!([{"containerID": "c", "ifname": "eth0", "more": 1}]))).unwrap();
     assert_eq!(good, [("c".to_string(), "eth0".to_string())]);
-    for none in [Some(json!([])), Some(json!(null)), None] {
-        assert_eq!(request(none).unwrap(), []);
+    for none in [json!([]), json!(null)] {
+        assert_eq!(request(Some(none)).unwrap(), []);
     }
-    for bad in [json!({}), json!("c"), json!([1]), json!([{"containerID": "c"}])] {
-        assert_eq!(request(Some(bad)).unwrap_err().code, Code::InvalidConfig);
+    let bad = [json!({}), json!("c"), json!([1]), json!([{"containerID": "c"}])];
+    for bad in bad.into_iter().map(Some).chain([None]) {
+        assert_eq!(request(bad).unwrap_err().code, Code::InvalidConfig);
     }
 }

@@ -64,7 +64,11 @@ mod tests {
             (Command::Status, 4),
         ] {
             for (index, version) in SUPPORTED.iter().enumerate() {
-                assert_eq!(check(command, version).is_ok(), index >= first_good, "{command:?} {version}");
+                assert_eq!(
+                    check(command, version).is_ok(),
+                    index >= first_good,
+                    "{command:?} {version}"
+                );
             }
             for version in ["0.1.0", "0.2.0", "1.2.0", "", "1.0"] {
                 let error = check(command, version).unwrap_err();

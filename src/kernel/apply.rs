@@ -39,12 +39,7 @@ pub struct Applier<'a> {
 
 impl<'a> Applier<'a> {
     /// `device` is the index of the site's interface; `observed` what the plan was made from.
-    pub fn new(
-        socket: &'a mut Socket,
-        site: &'a Site,
-        device: u32,
-        observed: &Observed,
-    ) -> Self {
+    pub fn new(socket: &'a mut Socket, site: &'a Site, device: u32, observed: &Observed) -> Self {
         let is_live = |root: &Root| matches!(root, Root::Ours(state) if state.live);
         let ifb_is_live = |ifb: &Ifb| matches!(ifb, Ifb::Present(state) if is_live(&state.root));
         let [ingress, egress] = &observed.ifbs;

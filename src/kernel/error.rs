@@ -97,7 +97,10 @@ impl KernelError {
     /// Somebody changed things between our look and our step: looking again may help.
     pub fn is_race(&self) -> bool {
         !self.is_missing_feature()
-            && matches!(self, Self::Refused { errno: Errno::EEXIST | Errno::ENOENT | Errno::ENODEV, .. })
+            && matches!(
+                self,
+                Self::Refused { errno: Errno::EEXIST | Errno::ENOENT | Errno::ENODEV, .. }
+            )
     }
 }
 
@@ -128,7 +131,8 @@ fn help(errno: Errno, ext_ack: &Option<String>) -> String {
     }
     match errno {
         Errno::EPERM | Errno::EACCES => {
-            "; run it as root, or with CAP_NET_ADMIN (and CAP_SYS_ADMIN to enter a namespace)".into()
+            "; run it as root, or with CAP_NET_ADMIN (and CAP_SYS_ADMIN to enter a namespace)"
+                .into()
         }
         Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => "; try again".into(),
         _ => String::new(),

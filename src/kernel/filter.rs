@@ -64,8 +64,8 @@ fn redirect(index: u32, parent: TcHandle, target: u32, made_hook: bool) -> TcMes
     let mut message = message(index, parent, TcHandle::UNSPEC);
     message.attributes.push(TcAttribute::Kind("u32".into()));
     message.attributes.push(TcAttribute::Options(vec![
-        TcOption::U32(TcFilterU32Option::Selector(selector)),
         TcOption::U32(TcFilterU32Option::Action(vec![mirred(target, made_hook)])),
+        TcOption::U32(TcFilterU32Option::Selector(selector)),
     ]));
     message
 }
@@ -113,11 +113,11 @@ pub(super) fn list(index: u32, hook: Hook, kind: HookKind, device: &str) -> Requ
 }
 
 /// The filters in the answer to [`list`], without the shells that a dump shows beside them.
-pub(super) fn parse_all(payloads: &[Vec<u8>]) -> Vec<Filter> {
-    payloads.iter().filter_map(|payload| parse(payload)).collect()
+pub(super) fn parse_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Filter> {
+    payloads.iter().filter_map(|payload| parse(payload, hook)).collect()
 }
 
-fn parse(payload: &[u8]) -> Option<Filter> {
+fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
     let (handle, info) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 16)?);
     let attributes = payload.get(TCMSG_BYTES..)?;
     let kind = wire::text(wire::attribute(attributes, TCA_KIND)?);
@@ -127,8 +127,12 @@ fn parse(payload: &[u8]) -> Option<Filter> {
         return None;
     }
     let (pref, protocol) = ((info >> 16) as u16, u16::from_be(info as u16));
-    let owner = ours(&kind, options)
-        .unwrap_or_else(|| Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind });
+    let owner = match ours(&kind, options) {
+        Some(owner) if pref == FILTER_PREFS[hook as usize] && protocol == ETH_P_ALL => owner,
+        // Ours of the other side, shown here because a foreign u32 filter has its preference.
+        Some(_) => return None,
+        None => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
+    };
     Some(Filter { pref, handle, owner })
 }
 

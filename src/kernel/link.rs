@@ -176,7 +176,13 @@ pub(super) fn create_ifb(name: &str, mtu: u32, doing: String) -> Request {
 /// Sets alias and MTU, and switches IPv6 address generation off where the kernel has IPv6: an IFB
 /// that has an address sends router solicitations of its own. The kernel takes that neither at
 /// creation nor together with up (docs/design.md has the measurement).
-pub(super) fn label(index: u32, mtu: u32, alias: &str, no_addresses: bool, doing: String) -> Request {
+pub(super) fn label(
+    index: u32,
+    mtu: u32,
+    alias: &str,
+    no_addresses: bool,
+    doing: String,
+) -> Request {
     let mut builder = LinkUnspec::new_with_index(index).mtu(mtu).alias(alias);
     if no_addresses {
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);

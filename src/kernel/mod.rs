@@ -17,6 +17,8 @@ pub mod privilege;
 pub mod qdisc;
 pub mod sandbox;
 pub mod socket;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 pub use error::KernelError;

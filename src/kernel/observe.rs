@@ -9,25 +9,24 @@ use super::socket::Socket;
 use crate::shaping::site::{Filter, Hook, HookKind, Ifb, IfbState, Observed, Root, Side, Site};
 
 /// What the kernel has at `site`, whose interface has this index in the namespace of `socket`.
+/// Index 0 is no interface, as where a pod's veth is gone: then only the IFBs are looked for.
 ///
 /// # Errors
 /// What the kernel said, with what was looked up.
 pub fn observe(socket: &mut Socket, site: &Site, index: u32) -> Result<Observed, KernelError> {
     let device = &site.device;
-    let requests = vec![
-        qdisc::get_root(index, device),
-        qdisc::get_hook(index, device),
-        link::get_by_name(site.ifb(Hook::Ingress)),
-        link::get_by_name(site.ifb(Hook::Egress)),
-    ];
+    let mut requests = Vec::from(Hook::ALL.map(|hook| link::get_by_name(site.ifb(hook))));
+    if index != 0 {
+        requests.extend([qdisc::get_root(index, device), qdisc::get_hook(index, device)]);
+    }
     let mut answers = socket.exchange(requests)?.into_iter();
     let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new()));
-    let mut root = qdisc::root_of(next())?;
-    let hook = qdisc::hook_of(next())?;
     let links = [link::first(next())?, link::first(next())?];
+    let root = qdisc::root_of(next())?;
+    let hook = qdisc::hook_of(next())?;
 
-    read_leaf(socket, &mut root, index, device)?;
     let mut observed = Observed { root, hook, ..Observed::default() };
+    read_leaf(socket, &mut observed.root, index, device)?;
     for (ifb, link) in observed.ifbs.iter_mut().zip(links) {
         if let Some(link) = link {
             *ifb = observe_ifb(socket, link)?;
@@ -78,5 +77,5 @@ pub(super) fn filters(
         _ => {}
     }
     let payloads = socket.dump(|| filter::list(index, hook, kind, device))?;
-    Ok(filter::parse_all(&payloads))
+    Ok(filter::parse_all(&payloads, hook))
 }

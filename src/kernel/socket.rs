@@ -103,9 +103,9 @@ impl Socket {
     pub(super) fn request(&mut self, request: Request) -> Answer {
         let doing = request.doing.clone();
         let mut answers = self.exchange(vec![request])?;
-        answers.pop().unwrap_or_else(|| {
-            Err(KernelError::Garbled { doing, what: "there is none".into() })
-        })
+        answers
+            .pop()
+            .unwrap_or_else(|| Err(KernelError::Garbled { doing, what: "there is none".into() }))
     }
 
     /// As [`Socket::request`] for a dump, which is asked for again where a change interrupted it.
@@ -113,7 +113,9 @@ impl Socket {
         let mut last = self.request(make());
         for _ in 1..DUMP_TRIES {
             match &last {
-                Err(KernelError::Refused { errno: Errno::EINTR, .. }) => last = self.request(make()),
+                Err(KernelError::Refused { errno: Errno::EINTR, .. }) => {
+                    last = self.request(make())
+                }
                 _ => break,
             }
         }
@@ -127,7 +129,11 @@ impl Socket {
                 Err(error) if error.raw_os_error() == Some(Errno::EINTR as i32) => {}
                 Err(error) => {
                     let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-                    return Err(KernelError::Exchange { doing: doing.join(", "), call: "send", errno });
+                    return Err(KernelError::Exchange {
+                        doing: doing.join(", "),
+                        call: "send",
+                        errno,
+                    });
                 }
             }
         }
@@ -173,8 +179,7 @@ fn append(bytes: &mut Vec<u8>, sequence: u32, request: Request) {
     let mut header = NetlinkHeader::default();
     header.sequence_number = sequence;
     header.flags = NLM_F_REQUEST | NLM_F_ACK | request.flags;
-    let mut message =
-        NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.message));
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.message));
     message.finalize();
     let start = bytes.len().next_multiple_of(4);
     bytes.resize(start + message.buffer_len(), 0);

@@ -1,5 +1,7 @@
 //! ADD: reconcile an attachment to the limits of its pod.
 
+use serde_json::value::RawValue;
+
 use super::ends::{End, Ends};
 use super::{attachment, code_of, del};
 use crate::cni::error::Code;
@@ -17,7 +19,7 @@ const TRIES: usize = 3;
 
 /// Shapes the attachment and returns prevResult as it came.
 pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
-    let prev_result = request.prev_result.as_ref().ok_or_else(missing_prev_result)?;
+    let prev_result = prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
     if limits.is_empty() {
@@ -29,13 +31,17 @@ pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
     Ok(prev_result.get().to_string())
 }
 
-/// The error of a plugin that is not chained.
-pub(super) fn missing_prev_result() -> CniError {
-    CniError::new(
-        Code::InvalidConfig,
-        "there is no prevResult: pod-bandwidth shapes what another plugin made, so it must come \
-         after one in the conflist's `plugins`",
-    )
+/// What the plugin before us returned.
+pub(super) fn prev_result(request: &Request) -> Result<&RawValue, CniError> {
+    let bad = |message| CniError::new(Code::InvalidConfig, message);
+    match &request.prev_result {
+        Some(result) if result.get().starts_with('{') => Ok(result),
+        Some(_) => Err(bad("prevResult must be an object, the result of the plugin before")),
+        None => Err(bad(
+            "there is no prevResult: pod-bandwidth shapes what another plugin made, so it must \
+             come after one in the conflist's `plugins`",
+        )),
+    }
 }
 
 fn shape(
@@ -71,7 +77,12 @@ struct Job {
 }
 
 impl Job {
-    fn new(ends: &Ends, settings: &Settings, limits: &Limits, ifname: &str) -> Result<Self, CniError> {
+    fn new(
+        ends: &Ends,
+        settings: &Settings,
+        limits: &Limits,
+        ifname: &str,
+    ) -> Result<Self, CniError> {
         if let Some(job) = Self::already_done(ends, settings, limits)? {
             return Ok(job);
         }
@@ -80,7 +91,10 @@ impl Job {
         let way = decision.way;
         Self::plan(ends, decision, settings, limits)?
             .map_err(|conflict| CniError::new(Code::Conflict, conflict.to_string()))
-            .map_err(|error| CniError { message: format!("placement {way}: {}", error.message), ..error })
+            .map_err(|error| CniError {
+                message: format!("placement {way}: {}", error.message),
+                ..error
+            })
     }
 
     /// A limit that already holds in a way that the configuration allows stays as it is, whatever
@@ -92,10 +106,9 @@ impl Job {
     ) -> Result<Option<Self>, CniError> {
         for way in allowed_ways(settings) {
             let decision = Decision { way, reason: "it holds already".into() };
-            if let Ok(job) = Self::plan(ends, decision, settings, limits)? {
-                if job.wanted.is_empty() && job.other.is_empty() {
-                    return Ok(Some(job));
-                }
+            let job = Self::plan(ends, decision, settings, limits)?.ok();
+            if let Some(job) = job.filter(|job| job.wanted.is_empty() && job.other.is_empty()) {
+                return Ok(Some(job));
             }
         }
         Ok(None)

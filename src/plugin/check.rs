@@ -1,6 +1,6 @@
 //! CHECK: the plan is empty, or the findings say what it would mend.
 
-use super::add::{allowed_ways, missing_prev_result};
+use super::add::{allowed_ways, prev_result};
 use super::attachment;
 use super::ends::{End, Ends};
 use crate::cni::error::Code;
@@ -13,7 +13,7 @@ use crate::shaping::{Shape, Side};
 
 /// Succeeds where the limits hold as ADD left them.
 pub(super) fn check(request: &Request) -> Result<(), CniError> {
-    request.prev_result.as_ref().ok_or_else(missing_prev_result)?;
+    prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
     let ends = Ends::open(request, &attachment(request))?;
@@ -33,7 +33,10 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     Err(match nearest {
         Some((way, findings)) => CniError::new(
             Code::CheckFailed,
-            format!("the limits do not hold (placement {way}): {}; call ADD to repair", findings.join("; ")),
+            format!(
+                "the limits do not hold (placement {way}): {}; call ADD to repair",
+                findings.join("; ")
+            ),
         ),
         None => CniError::new(Code::CheckFailed, "no placement can hold the limits any more"),
     })

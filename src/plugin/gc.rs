@@ -29,7 +29,8 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         .iter()
         .filter_map(|ifb| {
             let tag = tag_of(&ifb.name)?;
-            (is_of_network(tag, ifb.alias.as_deref(), network) && !valid.contains(tag)).then_some(tag)
+            (is_of_network(tag, ifb.alias.as_deref(), network) && !valid.contains(tag))
+                .then_some(tag)
         })
         .collect();
     let mut errors = Vec::new();
@@ -41,5 +42,8 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         return Ok(());
     }
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    Err(CniError::new(Code::Kernel, format!("some of it could not be removed: {}", errors.join("; "))))
+    Err(CniError::new(
+        Code::Kernel,
+        format!("some of it could not be removed: {}", errors.join("; ")),
+    ))
 }

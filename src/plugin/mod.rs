@@ -61,9 +61,8 @@ fn call(cni_version: &mut String) -> Result<String, CniError> {
         Command::Version => Ok(String::new()),
     };
     outcome.map_err(|error| {
-        let error = CniError { message: format!("{}: {}", subject(&request), error.message), ..error };
         log.error(&format!("{} failed: {error}", request.environment.command.name()));
-        error
+        CniError { message: format!("{}: {}", subject(&request), error.message), ..error }
     })
 }
 

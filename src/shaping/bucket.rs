@@ -3,7 +3,7 @@
 //!
 //! Knows the arithmetic of net/sched/sch_tbf.c and sch_api.c, and nothing of netlink.
 
-use crate::policy::{BitsPerSecond, Bits, Limit};
+use crate::policy::{Bits, BitsPerSecond, Limit};
 
 /// Bytes per second: the unit at the kernel's door. Bits end in this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,10 +94,10 @@ impl Bucket {
         let burst = burst_bytes(limit, rate, mtu)?;
         let queue = transfer(rate, u64::from(latency_ms))
             .clamp(QUEUE_FRAMES * u64::from(frame), DERIVED_BYTES_MAX.max(3 * u64::from(frame)));
-        let peak = limit.peak_rate.map(BytesPerSecond::from).map(|rate| Peak {
-            rate,
-            burst: peak_burst_bytes(limit, rate, frame, burst),
-        });
+        let peak = limit
+            .peak_rate
+            .map(BytesPerSecond::from)
+            .map(|rate| Peak { rate, burst: peak_burst_bytes(limit, rate, frame, burst) });
         Ok(Self { rate, burst, limit: saturate(u64::from(burst) + queue), peak })
     }
 
@@ -140,8 +140,8 @@ impl Bucket {
     /// (tbf_dequeue; issue #3 has the measurement). The queue must be replaced in the same send.
     pub fn holds_queue_of(&self, from: &TbfState) -> bool {
         let new = u64::from(self.max_packet());
-        let in_first = from.rate.0 > 0
-            && ticks_wide(from.rate, new) + 1 >= u128::from(from.burst_ticks);
+        let in_first =
+            from.rate.0 > 0 && ticks_wide(from.rate, new) + 1 >= u128::from(from.burst_ticks);
         let in_second = from.peak_rate.0 > 0
             && ticks_wide(from.peak_rate, new) + 1 >= u128::from(from.peak_ticks);
         new >= PACKET_BYTES_MAX || in_first || in_second
@@ -270,7 +270,13 @@ mod tests {
     use crate::policy::Bytes;
 
     fn limit(rate: u64) -> Limit {
-        Limit { rate: BitsPerSecond(rate), burst: None, max_burst: None, peak_rate: None, min_burst: None }
+        Limit {
+            rate: BitsPerSecond(rate),
+            burst: None,
+            max_burst: None,
+            peak_rate: None,
+            min_burst: None,
+        }
     }
 
     #[test]
@@ -286,7 +292,11 @@ mod tests {
             (1_000_000_000_000_000, 1500, 32 << 20, 32 << 20),
         ] {
             let bucket = Bucket::new(&limit(rate), mtu, 25).unwrap();
-            assert_eq!((bucket.burst, bucket.limit), (burst, burst + queue), "{rate} bit/s, MTU {mtu}");
+            assert_eq!(
+                (bucket.burst, bucket.limit),
+                (burst, burst + queue),
+                "{rate} bit/s, MTU {mtu}"
+            );
         }
     }
 
@@ -319,9 +329,14 @@ mod tests {
 
     #[test]
     fn a_peak_bucket_holds_one_frame() {
-        for (min_burst, expected) in [(None, 1_518), (Some(Bytes(1_000)), 1_518), (Some(Bytes(4_000)), 4_000)] {
-            let limit =
-                Limit { peak_rate: Some(BitsPerSecond(12_000_000)), min_burst, ..limit(10_000_000) };
+        for (min_burst, expected) in
+            [(None, 1_518), (Some(Bytes(1_000)), 1_518), (Some(Bytes(4_000)), 4_000)]
+        {
+            let limit = Limit {
+                peak_rate: Some(BitsPerSecond(12_000_000)),
+                min_burst,
+                ..limit(10_000_000)
+            };
             let peak = Bucket::new(&limit, 1500, 25).unwrap().peak.unwrap();
             assert_eq!((peak.rate.0, peak.burst), (1_500_000, expected));
         }
@@ -349,7 +364,11 @@ mod tests {
             (2_000_000_000, 1_000_000_000, false),
             (9_000_000_000, 4_000_000_000, true),
         ] {
-            assert_eq!(bucket(to).holds_queue_of(&bucket(from).to_state()), in_place, "{from} → {to}");
+            assert_eq!(
+                bucket(to).holds_queue_of(&bucket(from).to_state()),
+                in_place,
+                "{from} → {to}"
+            );
         }
     }
 

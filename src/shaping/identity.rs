@@ -246,7 +246,14 @@ mod tests {
         ] {
             assert_eq!(is_of_network(tag, alias, network), expected, "{alias:?} {network}");
         }
-        for foreign in ["bwp0123456789ab", "ifb0", "pbe", "pbeaaaaaaaaaaa1", "pbxaaaaaaaaaaaa", "pbéaaaaaaaaaa"] {
+        for foreign in [
+            "bwp0123456789ab",
+            "ifb0",
+            "pbe",
+            "pbeaaaaaaaaaaa1",
+            "pbxaaaaaaaaaaaa",
+            "pbéaaaaaaaaaa",
+        ] {
             assert_eq!(tag_of(foreign), None, "{foreign}");
         }
     }

@@ -165,8 +165,12 @@ fn automatic_host(settings: &Settings, facts: &Facts) -> Result<(Way, String), S
         // The AWS network policy agent attaches its programs to eni* veths after ADD.
         return Err(format!("{device} may be guarded by the AWS network policy agent"));
     }
-    if let (true, Some(filter)) = (facts.limits(Direction::Egress), observed.barrier(Hook::Ingress)) {
-        return Err(format!("a foreign filter (pref {}) takes every packet of {device}", filter.pref));
+    if let (true, Some(filter)) = (facts.limits(Direction::Egress), observed.barrier(Hook::Ingress))
+    {
+        return Err(format!(
+            "a foreign filter (pref {}) takes every packet of {device}",
+            filter.pref
+        ));
     }
     let (way, why) = host_way(settings, facts, device, observed);
     way.map(|way| (way, why.clone())).ok_or(why)

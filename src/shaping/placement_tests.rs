@@ -80,10 +80,8 @@ fn a_bpf_data_plane_or_a_pod_without_a_veth_is_shaped_inside() {
 
 #[test]
 fn the_configuration_overrides_auto() {
-    let prefixes = |placement| Settings {
-        placement_by_prefix: vec![("eni".into(), placement)],
-        ..auto()
-    };
+    let prefixes =
+        |placement| Settings { placement_by_prefix: vec![("eni".into(), placement)], ..auto() };
     for (settings, device, expected) in [
         (settings(Placement::Pod, HostIngress::Auto), "veth1", Way::Pod),
         (settings(Placement::Host, HostIngress::Auto), "eni1", Way::HostRoot),
@@ -95,7 +93,11 @@ fn the_configuration_overrides_auto() {
         (prefixes(Placement::Pod), "veth1", Way::HostRoot),
         (Settings { placement: Placement::Pod, ..prefixes(Placement::Host) }, "eni1", Way::Pod),
     ] {
-        assert_eq!(choose(&settings, device, &free(), [true, true]), expected, "{settings:?} {device}");
+        assert_eq!(
+            choose(&settings, device, &free(), [true, true]),
+            expected,
+            "{settings:?} {device}"
+        );
     }
 }
 

@@ -86,9 +86,8 @@ fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
             observed.filters[*hook as usize].push(filter);
         }
         Step::DelFilter { hook, filter, alone, .. } => {
-            observed.filters[*hook as usize].retain(|other| {
-                if *alone { other.pref != filter.pref } else { other != filter }
-            });
+            observed.filters[*hook as usize]
+                .retain(|other| if *alone { other.pref != filter.pref } else { other != filter });
         }
         Step::DelHook => {
             assert!(!observed.has_foreign_filters(), "a hook with foreign filters is not ours");
@@ -121,8 +120,7 @@ fn foreign(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
         Root::Foreign(kind) => Some(kind.clone()),
         _ => None,
     };
-    let taken: Vec<bool> =
-        observed.ifbs.iter().map(|ifb| matches!(ifb, Ifb::Taken(_))).collect();
+    let taken: Vec<bool> = observed.ifbs.iter().map(|ifb| matches!(ifb, Ifb::Taken(_))).collect();
     (filters, root, taken)
 }
 
@@ -147,19 +145,22 @@ fn any_root() -> impl Strategy<Value = Root> {
 fn any_ifb(hook: Hook) -> impl Strategy<Value = Ifb> {
     let alias = prop_oneof![Just(None), Just(Some("x".to_string())), Just(Some(site().alias))];
     let mtu = prop_oneof![Just(1500), Just(1400)];
-    let present = (any::<bool>(), mtu, alias, any_root()).prop_map(move |(up, mtu, alias, root)| {
-        Ifb::Present(IfbState { index: OWN_IFBS[hook as usize], up, mtu, alias, root })
-    });
+    let present =
+        (any::<bool>(), mtu, alias, any_root()).prop_map(move |(up, mtu, alias, root)| {
+            Ifb::Present(IfbState { index: OWN_IFBS[hook as usize], up, mtu, alias, root })
+        });
     prop_oneof![2 => Just(Ifb::Absent), 4 => present, 1 => Just(Ifb::Taken("dummy".into()))]
 }
 
 fn any_filters(hook: Hook) -> impl Strategy<Value = Vec<Filter>> {
     let target = prop_oneof![Just(OWN_IFBS[hook as usize]), Just(ELSEWHERE)];
-    let ours = (target, any::<bool>())
-        .prop_map(move |(target, made_hook)| (u16::MAX - hook as u16, Owner::Ours { target, made_hook }));
+    let ours = (target, any::<bool>()).prop_map(move |(target, made_hook)| {
+        (u16::MAX - hook as u16, Owner::Ours { target, made_hook })
+    });
     let pref = prop_oneof![Just(1u16), Just(49152), Just(u16::MAX - hook as u16)];
-    let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")])
-        .prop_map(|(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }));
+    let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")]).prop_map(
+        |(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }),
+    );
     proptest::collection::vec(prop_oneof![ours, foreign], 0..4).prop_map(|filters| {
         let filters = filters.into_iter().enumerate();
         let mut filters: Vec<Filter> = filters
@@ -187,7 +188,8 @@ fn any_observed() -> impl Strategy<Value = Observed> {
 fn any_shape() -> impl Strategy<Value = Shape> {
     let way = prop_oneof![Just(Way::HostRoot), Just(Way::HostHooks), Just(Way::Pod)];
     let limit = || proptest::option::of(any_bucket());
-    (way, limit(), limit()).prop_map(|(way, ingress, egress)| way.shape(&Buckets { ingress, egress }))
+    (way, limit(), limit())
+        .prop_map(|(way, ingress, egress)| way.shape(&Buckets { ingress, egress }))
 }
 
 proptest! {
@@ -253,8 +255,8 @@ fn batches(wanted: Shape, observed: &Observed) -> Vec<Batch> {
 
 #[test]
 fn a_fresh_interface_is_built_inside_out() {
-    let wanted = Way::HostRoot
-        .shape(&Buckets { ingress: Some(bucket(10)), egress: Some(bucket(20)) });
+    let wanted =
+        Way::HostRoot.shape(&Buckets { ingress: Some(bucket(10)), egress: Some(bucket(20)) });
     let (ifb, root) = (Place::Ifb(Hook::Ingress), Place::Device);
     assert_eq!(
         batches(wanted, &Observed::default()),
@@ -304,14 +306,26 @@ fn what_stands_in_the_way_is_named() {
     let root = Shape { root: Some(bucket(1)), redirects: [None, None] };
     let clsact = Observed { hook: HookKind::Clsact, ..Observed::default() };
     for (wanted, observed, words) in [
-        (root, Observed { root: Root::Foreign("tbf 1:".into()), ..Observed::default() },
-            &["veth0", "tbf 1:", "remove the other entry", "hooks"][..]),
-        (both, Observed { hook: HookKind::Ingress, ..Observed::default() },
-            &["veth0", "`ingress` qdisc", "\"root\""]),
-        (both, Observed { filters: [vec![barrier], Vec::new()], ..clsact.clone() },
-            &["veth0", "u32", "pref 1", "\"pod\""]),
-        (both, Observed { ifbs: [Ifb::Taken("dummy".into()), Ifb::Absent], ..clsact },
-            &["pbe", "dummy", "not ours"]),
+        (
+            root,
+            Observed { root: Root::Foreign("tbf 1:".into()), ..Observed::default() },
+            &["veth0", "tbf 1:", "remove the other entry", "hooks"][..],
+        ),
+        (
+            both,
+            Observed { hook: HookKind::Ingress, ..Observed::default() },
+            &["veth0", "`ingress` qdisc", "\"root\""],
+        ),
+        (
+            both,
+            Observed { filters: [vec![barrier], Vec::new()], ..clsact.clone() },
+            &["veth0", "u32", "pref 1", "\"pod\""],
+        ),
+        (
+            both,
+            Observed { ifbs: [Ifb::Taken("dummy".into()), Ifb::Absent], ..clsact },
+            &["pbe", "dummy", "not ours"],
+        ),
     ] {
         let text = plan(&site(), &wanted, &observed).unwrap_err().to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");

@@ -117,7 +117,6 @@ pub struct Shape {
     pub redirects: [Option<Bucket>; 2],
 }
 
-
 /// What the kernel has at a site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -246,7 +245,8 @@ impl Observed {
     /// Whether a BPF program guards the interface (clsact or TCX): no redirect may come before it,
     /// and none behind it is sure to be reached.
     pub fn guarded_by_bpf(&self) -> bool {
-        let is_bpf = |filter: &Filter| matches!(&filter.owner, Owner::Foreign { kind, .. } if kind == "bpf");
+        let is_bpf =
+            |filter: &Filter| matches!(&filter.owner, Owner::Foreign { kind, .. } if kind == "bpf");
         self.tcx || self.filters.iter().flatten().any(is_bpf)
     }
 

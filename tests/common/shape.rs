@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Interface, Ns, Pod, Qdisc};
+use super::{Filter, Interface, Ns, Pod, Qdisc};
 
 /// The ways in which a pod can be shaped (the table of docs/design.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +93,10 @@ impl Way {
     pub fn queue_device(self, pod: &Pod, at: &Interface, direction: Direction) -> Option<String> {
         let (ns, dev) = (self.namespace(pod), self.device(at));
         let Some(hook) = self.hook(direction) else { return Some(dev.to_owned()) };
-        let ours: Vec<_> = ns.filters(dev, hook).into_iter().filter(|f| f.is_ours()).collect();
+        let at_hook = |f: &Filter| f.is_ours() && f.pref == our_pref(hook);
+        let ours: Vec<_> = ns.filters(dev, hook).into_iter().filter(at_hook).collect();
         assert!(ours.len() <= 1, "one filter of ours on the {hook} hook of {dev}: {ours:#?}");
         let filter = ours.first()?;
-        assert_eq!(filter.pref, our_pref(hook), "{filter:#?}");
         assert_eq!(filter.protocol, "all", "{filter:#?}");
         let action = &filter.raw["options"]["actions"][0];
         assert_eq!(action["mirred_action"], "redirect", "{filter:#?}");
