@@ -126,11 +126,15 @@ fn an_add_over_half_of_an_earlier_state_makes_it_whole() {
         assert_packets_pass(&pod);
         // and DEL knows it all as its own
         Call::del(&pod).way(way).ok();
-        let but_foreign = |state: Snapshot| state.without(" / foreign / ");
         // That ADD made the hook is written in its filter alone: an empty hook is nobody's, and
         // stays.
-        let unknown = if damage == Damage::NoFilter { " / qdiscs" } else { "(nothing)" };
-        let but = |state: Snapshot| but_foreign(state).without(unknown);
+        let but = |state: Snapshot| {
+            let state = state.without(" / foreign / ");
+            if damage == Damage::NoFilter {
+                return state.without(" / qdiscs").without(" filters");
+            }
+            state
+        };
         but(untouched).assert_same(&but(state(&pod)), &format!("{case}, DEL"));
     }
 }

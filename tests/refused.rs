@@ -155,8 +155,11 @@ fn wrong_types_and_values_of_keys() {
             call.limits("", "").bandwidth(bandwidth.clone())
         }));
     }
-    for annotations in [json!("text"), json!({"kubernetes.io/ingress-bandwidth": 10})] {
-        cases.push(case("annotations", 7, &["pod-annotations"], move |call| {
+    for (annotations, word) in [
+        (json!("text"), "pod-annotations"),
+        (json!({"kubernetes.io/ingress-bandwidth": 10}), "kubernetes.io/ingress-bandwidth"),
+    ] {
+        cases.push(case("annotations", 7, &[word], move |call| {
             call.key("runtimeConfig", json!({"io.kubernetes.cri.pod-annotations": annotations}))
         }));
     }

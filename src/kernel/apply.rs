@@ -157,7 +157,7 @@ impl<'a> Applier<'a> {
         let all = filters(self.socket, self.device, at, &self.site.device)?;
         for filter in &all {
             if matches!(filter.owner, Owner::Ours { target, .. } if target == index) {
-                let alone = all.iter().filter(|other| other.pref == filter.pref).count() == 1;
+                let alone = filter.is_alone_in(&all);
                 let doing = describe::doing(self.site, &Step::DropFilter(hook));
                 let request = filter::delete(self.device, at, filter, alone, doing);
                 self.socket.request(request)?;

@@ -45,7 +45,7 @@ pub enum KernelError {
         what: String,
     },
     /// A network namespace that cannot be used.
-    #[error("network namespace {}: {call}: {}{}", path.display(), words(*errno), help(*errno, &None))]
+    #[error("network namespace {}: {call}: {}{}", path.display(), words(*errno), namespace_help(*errno))]
     Namespace {
         /// Its path.
         path: PathBuf,
@@ -125,6 +125,14 @@ fn missing_feature(errno: Errno, ext_ack: &Option<String>) -> Option<&'static st
     }
 }
 
+fn namespace_help(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM | Errno::EACCES => "; run it as root, or with CAP_SYS_ADMIN",
+        Errno::ENOENT => "; the pod is gone, or the runtime's /var/run/netns is not visible here",
+        _ => "",
+    }
+}
+
 fn help(errno: Errno, ext_ack: &Option<String>) -> String {
     if let Some(modules) = missing_feature(errno, ext_ack) {
         return format!("; this kernel lacks {modules}: load the module (modprobe) or install it");
@@ -134,7 +142,13 @@ fn help(errno: Errno, ext_ack: &Option<String>) -> String {
             "; run it as root, or with CAP_NET_ADMIN (and CAP_SYS_ADMIN to enter a namespace)"
                 .into()
         }
-        Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => "; try again".into(),
+        Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN | Errno::EINTR => {
+            "; try again".into()
+        }
+        Errno::EEXIST | Errno::EINVAL | Errno::EOPNOTSUPP => "; another program may hold that \
+            place: see `tc qdisc show` and `tc filter show` for this interface, or choose another \
+            \"placement\""
+            .into(),
         _ => String::new(),
     }
 }

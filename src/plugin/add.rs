@@ -8,11 +8,11 @@ use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
-use crate::policy::{Limits, Settings};
+use crate::policy::{Direction, Limits, Settings};
 use crate::shaping::describe::numbers;
 use crate::shaping::placement::{Buckets, Decision, Way, decide};
 use crate::shaping::plan::{Batch, plan};
-use crate::shaping::{Conflict, Direction, Shape};
+use crate::shaping::{Conflict, Shape};
 
 /// Another program may add or remove something between our look and our step; then we look again.
 const TRIES: usize = 3;
@@ -167,7 +167,7 @@ impl Job {
             [(Direction::Ingress, self.buckets.ingress), (Direction::Egress, self.buckets.egress)];
         for (direction, bucket) in directions {
             let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
-            text.push_str(&format!("; {direction}: {numbers}"));
+            text.push_str(&format!("; {}: {numbers}", direction.described()));
         }
         text
     }

@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
+use super::direction::Direction;
 use super::error::PolicyError;
-use super::sources::{Direction, Given, Partial, Sources};
+use super::sources::{Given, Partial, Sources};
 use super::units::{Bits, BitsPerSecond, Bytes};
 
 /// The limit of one direction.

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod bounds;
+mod direction;
 mod error;
 mod json;
 mod limits;
@@ -18,6 +19,7 @@ mod settings;
 mod sources;
 mod units;
 
+pub use direction::Direction;
 pub use error::PolicyError;
 pub use json::lookup;
 pub use limits::{Limit, Limits};

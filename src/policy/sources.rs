@@ -3,11 +3,10 @@
 //! Knows the keys of every source and which is stronger. What the numbers do together is decided
 //! in limits.rs.
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 
 use super::bounds::{self, Range};
+use super::direction::Direction;
 use super::error::PolicyError;
 use super::json::{Entry, Object};
 
@@ -20,31 +19,6 @@ const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 /// int32), containerd (largest uint32), CRI-O (largest uint32 x 8 - 1), and largest uint32 x 8, the
 /// most that a burst can be at all.
 const UNLIMITED_BURSTS: [u64; 4] = [2_147_483_647, 4_294_967_295, 34_359_738_359, 34_359_738_360];
-
-/// The way of the traffic, as seen from the pod.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Direction {
-    /// To the pod.
-    Ingress,
-    /// From the pod.
-    Egress,
-}
-
-impl Direction {
-    /// As it is spelled at the start of every key.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Direction::Ingress => "ingress",
-            Direction::Egress => "egress",
-        }
-    }
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A number within its range, and where it was written.
 #[derive(Clone)]

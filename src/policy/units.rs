@@ -12,7 +12,7 @@ pub struct BitsPerSecond(pub u64);
 impl BitsPerSecond {
     /// The whole bytes per second, rounded down: what the kernel's TBF can be given
     /// (`struct tc_ratespec` counts bytes).
-    pub(super) fn whole_bytes(self) -> u64 {
+    pub fn whole_bytes(self) -> u64 {
         self.0 / 8
     }
 }

@@ -54,7 +54,7 @@ pub fn finding(site: &Site, step: &Step) -> String {
             let instead = replaces.as_ref().map(|kind| format!(" ({kind} is there)"));
             format!(
                 "the TBF for {} ({}) is missing on {}{}",
-                site.direction_of(*place),
+                site.direction_of(*place).described(),
                 numbers(bucket),
                 site.device_of(*place),
                 instead.unwrap_or_default()

@@ -5,6 +5,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::policy::Direction;
+
 /// Handle (major number) of our root TBF qdiscs: "pb" in ASCII.
 pub const TBF_HANDLE: u16 = 0x7062;
 
@@ -35,24 +37,6 @@ const NETWORK_MAX: usize = 64;
 
 /// Longest other field of an alias.
 const FIELD_MAX: usize = 72;
-
-/// A direction of a pod's traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// To the pod.
-    Ingress,
-    /// From the pod.
-    Egress,
-}
-
-impl std::fmt::Display for Direction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ingress => "ingress (to the pod)",
-            Self::Egress => "egress (from the pod)",
-        })
-    }
-}
 
 /// One interface of one container on one network: what CNI calls an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]

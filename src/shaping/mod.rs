@@ -12,6 +12,6 @@ pub mod site;
 pub mod undo;
 
 pub use bucket::{Bucket, BytesPerSecond, Leaf, Peak, TbfState};
-pub use identity::{Attachment, Direction};
+pub use identity::Attachment;
 pub use plan::{Conflict, Step, plan};
 pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site};

@@ -2,9 +2,9 @@
 //!
 //! A pure decision over what was observed. docs/placement.md has the table and the reasons.
 
+use super::Bucket;
 use super::site::{Hook, HookKind, Observed, Root, Shape, Side};
-use super::{Bucket, Direction};
-use crate::policy::{HostIngress, Placement, Settings};
+use crate::policy::{Direction, HostIngress, Placement, Settings};
 
 /// A way to hold a pod's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

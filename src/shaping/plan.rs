@@ -288,13 +288,13 @@ fn redirect(wanted: &Shape, observed: &Observed) -> Batch {
 }
 
 fn delete_filter(observed: &Observed, hook: Hook, filter: &Filter) -> Step {
-    let same = observed.filters[hook as usize].iter().filter(|f| f.pref == filter.pref).count();
+    let alone = filter.is_alone_in(&observed.filters[hook as usize]);
     let target = match filter.owner {
         Owner::Ours { target, .. } => Some(target),
         Owner::Foreign { .. } => None,
     };
     let points_at_ifb = target.is_some() && target == observed.ifb_index(hook);
-    Step::DelFilter { hook, filter: filter.clone(), alone: same == 1, points_at_ifb }
+    Step::DelFilter { hook, filter: filter.clone(), alone, points_at_ifb }
 }
 
 /// What is ours and not wanted: filters first, then the hook if it is ours and nobody else

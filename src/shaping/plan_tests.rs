@@ -86,8 +86,9 @@ fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
             observed.filters[*hook as usize].push(filter);
         }
         Step::DelFilter { hook, filter, alone, .. } => {
-            observed.filters[*hook as usize]
-                .retain(|other| if *alone { other.pref != filter.pref } else { other != filter });
+            observed.filters[*hook as usize].retain(|other| {
+                if *alone { !other.shares_preference_with(filter) } else { other != filter }
+            });
         }
         Step::DelHook => {
             assert!(!observed.has_foreign_filters(), "a hook with foreign filters is not ours");

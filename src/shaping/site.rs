@@ -5,7 +5,8 @@
 //! a hook to an IFB with a TBF. So there is one plan for all of them.
 
 use super::identity::ifb_name;
-use super::{Attachment, Bucket, Direction, TbfState};
+use super::{Attachment, Bucket, TbfState};
+use crate::policy::Direction;
 
 /// A side of a clsact qdisc. Mind the view: it is the interface's, not the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -165,6 +166,19 @@ pub struct Filter {
     pub handle: u32,
     /// Whose it is.
     pub owner: Owner,
+}
+
+impl Filter {
+    /// Whether removing the one's preference would remove the other, too. u32 shows filters of the
+    /// clsact's other side beside ours; what belongs together has the same table in its handle.
+    pub fn shares_preference_with(&self, other: &Filter) -> bool {
+        self.pref == other.pref && self.handle >> 20 == other.handle >> 20
+    }
+
+    /// Whether no other filter of `all` would go with this one's preference.
+    pub fn is_alone_in(&self, all: &[Filter]) -> bool {
+        all.iter().filter(|other| self.shares_preference_with(other)).count() == 1
+    }
 }
 
 /// Whose a filter is.

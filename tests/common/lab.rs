@@ -233,9 +233,12 @@ impl Interface {
             mtu: spec.mtu,
         };
         let peer_pid = pod.pid.to_string();
+        // Two ends with the same index look like no pair to the kernel's link watch, and it then
+        // takes up to a second to tell the carrier (linkwatch_urgent_event).
+        let index = (100 + u32::from(number)).to_string();
         lab.run(&[
-            "ip", "link", "add", host, "mtu", &mtu, "type", "veth", "peer", "name", name, "mtu",
-            &mtu, "netns", &peer_pid,
+            "ip", "link", "add", host, "index", &index, "mtu", &mtu, "type", "veth", "peer",
+            "name", name, "mtu", &mtu, "netns", &peer_pid,
         ]);
         let ends =
             [(lab, host, &made.host_v4, &made.host_v6), (pod, name, &made.pod_v4, &made.pod_v6)];

@@ -21,9 +21,11 @@ mod ns;
 mod peers;
 mod roles;
 mod shape;
+mod shipped;
 mod snapshot;
 mod temp;
 mod traffic;
+mod wire;
 mod witness;
 
 pub use call::{Call, CniError, Outcome, PLUGIN};
@@ -32,9 +34,11 @@ pub use lab::{Interface, Lab, Pod, PodSpec};
 pub use ns::Ns;
 pub use peers::{peer, require_peer, skip};
 pub use shape::{Direction, Limit, Shape, Way, our_pref};
+pub use shipped::{Recorded, shipped_plugin};
 pub use snapshot::Snapshot;
 pub use temp::TempDir;
 pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, throughput};
+pub use wire::{Family, Wire};
 pub use witness::{Filter, Qdisc, items};
 
 /// A path under `tests/`.

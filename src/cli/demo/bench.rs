@@ -9,7 +9,7 @@ use super::ping::Echo;
 use super::progress::Progress;
 use super::traffic::Flow;
 use super::{Error, Options, read};
-use crate::shaping::Direction;
+use crate::policy::Direction;
 
 /// Pings that are sent while nothing else is.
 const IDLE_PINGS: u32 = 10;

@@ -29,7 +29,7 @@ use network::Network;
 use progress::Progress;
 use report::{Report, Row};
 
-use crate::shaping::Direction;
+use crate::policy::Direction;
 
 /// Runs the demo. The report goes to stdout, everything else to stderr.
 ///

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use crate::policy::Direction;
 use crate::policy::quantity;
-use crate::shaping::Direction;
 
 /// Show the plugin at work, with numbers, in a private network
 ///

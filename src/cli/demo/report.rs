@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::measure::Pings;
 use super::table::table;
-use crate::shaping::Direction;
+use crate::policy::Direction;
 
 /// Share of the rate that TCP can carry as payload at MTU 1500: 1448 bytes (with
 /// timestamps) of a frame of 1514, which is what TBF counts.

@@ -18,7 +18,7 @@ pub(super) fn table(rows: &[Row]) -> Vec<String> {
     let mut cells = vec![head.map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
         [
-            row.direction.to_string(),
+            row.direction.described().to_string(),
             rate(row.unlimited),
             rate(row.limit),
             rate(row.first_second),
