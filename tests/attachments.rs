@@ -120,6 +120,19 @@ fn gc_removes_what_is_ours_of_that_network_and_not_valid_and_nothing_else() {
 }
 
 #[test]
+fn gc_reads_the_older_name_of_the_list() {
+    let Some(lab) = Lab::open() else { return };
+    let (valid, stale) = (lab.pod("veth0"), lab.pod("veth1"));
+    Call::add(&valid).container("valid").limits("10M", "20M").ok();
+    Call::add(&stale).container("stale").limits("10M", "20M").ok();
+    // libcni before 1.2.3 had another name than the specification (cni#1101); later ones send both.
+    let list = json!([{"containerID": "valid", "ifname": "eth0"}]);
+    Call::node(&lab, "GC").key("cni.dev/attachments", list).ok();
+    assert_eq!(Shape::of(&valid, Way::Root).rates(), (10 * M, 20 * M));
+    assert_eq!(Shape::of(&stale, Way::Root).rates(), (0, 0));
+}
+
+#[test]
 fn gc_finds_the_ifb_of_a_pod_whose_veth_is_gone() {
     for way in [Way::Root, Way::Hooks] {
         let Some(lab) = Lab::open() else { return };

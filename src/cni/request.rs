@@ -184,14 +184,13 @@ impl Request {
     }
 
     /// The attachments that are valid according to GC (section 2, "GC"), as (container ID,
-    /// interface name). Go's null, as libcni sends an empty list, means that none is valid.
+    /// interface name); `None` where the caller gave no list, as `cnitool gc` does after it has
+    /// sent DEL for what it knows. Go's null is an empty list.
     ///
     /// # Errors
-    /// Code 7 where it is missing or not a list of attachments: everything would then count as
-    /// stale, and a caller's slip would take the limits of a whole node away.
-    pub fn valid_attachments(&self) -> Result<Vec<(String, String)>, CniError> {
+    /// Code 7 where it is not a list of attachments: everything would then count as stale.
+    pub fn valid_attachments(&self) -> Result<Option<Vec<(String, String)>>, CniError> {
         const KEY: &str = "cni.dev/valid-attachments";
-        let bad = |what: &str| CniError::new(Code::InvalidConfig, format!("`{KEY}` {what}"));
         // libcni also sends the older name that the specification had by mistake (cni#1101).
         let list = self.config.get(KEY).or_else(|| self.config.get("cni.dev/attachments"));
         let attachment = |entry: &Value| {
@@ -199,12 +198,15 @@ impl Request {
             Some((field("containerID")?, field("ifname")?))
         };
         let attachments: Option<Vec<_>> = match list {
-            None => return Err(bad("is missing; without it GC cannot tell what is stale")),
+            None => return Ok(None),
             Some(Value::Null) => Some(Vec::new()),
             Some(Value::Array(list)) => list.iter().map(attachment).collect(),
             Some(_) => None,
         };
-        attachments.ok_or_else(|| bad("must be a list of {containerID, ifname}"))
+        attachments.map(Some).ok_or_else(|| {
+            let message = format!("`{KEY}` must be a list of {{containerID, ifname}}");
+            CniError::new(Code::InvalidConfig, message)
+        })
     }
 }
 

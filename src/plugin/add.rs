@@ -24,7 +24,9 @@ pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
     let limits = Limits::read(&request.config)?;
     if limits.is_empty() {
         // A pod that asks for nothing is not to fail because of us.
-        del::remove(request, log);
+        for error in del::remove(request, log) {
+            log.warn(&error.to_string());
+        }
     } else {
         shape(request, &settings, &limits, log)?;
     }
@@ -104,7 +106,7 @@ impl Job {
         settings: &Settings,
         limits: &Limits,
     ) -> Result<Option<Self>, CniError> {
-        for way in allowed_ways(settings) {
+        for way in ends.ways(settings) {
             let decision = Decision { way, reason: "it holds already".into() };
             let job = Self::plan(ends, decision, settings, limits)?.ok();
             if let Some(job) = job.filter(|job| job.wanted.is_empty() && job.other.is_empty()) {
@@ -171,21 +173,6 @@ impl Job {
         }
         text
     }
-}
-
-/// The ways that a configuration allows without looking at anything.
-pub(super) fn allowed_ways(settings: &Settings) -> Vec<Way> {
-    use crate::policy::{HostIngress, Placement};
-    Way::ALL
-        .into_iter()
-        .filter(|way| match (settings.placement, way) {
-            (Placement::Pod, way) => *way == Way::Pod,
-            (Placement::Host, Way::Pod) => false,
-            (Placement::Auto, Way::Pod) => true,
-            (_, Way::HostRoot) => settings.host_ingress != HostIngress::Hooks,
-            (_, Way::HostHooks) => settings.host_ingress != HostIngress::Root,
-        })
-        .collect()
 }
 
 impl End {

@@ -1,6 +1,6 @@
 //! CHECK: the plan is empty, or the findings say what it would mend.
 
-use super::add::{allowed_ways, prev_result};
+use super::add::prev_result;
 use super::attachment;
 use super::ends::{End, Ends};
 use crate::cni::error::Code;
@@ -18,7 +18,7 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     let limits = Limits::read(&request.config)?;
     let ends = Ends::open(request, &attachment(request))?;
     let mut found = Vec::new();
-    for way in allowed_ways(&settings) {
+    for way in ends.ways(&settings) {
         match findings(&ends, way, &settings, &limits)? {
             Some(findings) if findings.is_empty() => return Ok(()),
             Some(findings) => found.push((way, findings)),

@@ -1,11 +1,12 @@
 //! DEL: reconcile an attachment to nothing.
 //!
-//! DEL succeeds with what is already gone (section 2), and goes on after what fails: the runtime
-//! has nothing better to do with an error than to call again.
+//! DEL succeeds with what is already gone (section 2) and goes on after what fails. It fails only
+//! where something of ours is left on the host: the runtime then calls again. What is left inside
+//! the pod goes with its namespace.
 
-use super::attachment;
 use super::ends::{End, Ends};
-use crate::cni::Request;
+use super::{attachment, code_of};
+use crate::cni::{CniError, Request};
 use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Socket, link};
@@ -16,20 +17,26 @@ use crate::shaping::site::Hook;
 use crate::shaping::{Shape, Site};
 
 /// Removes what ADD made, at both ends, as far as it is there.
-pub(super) fn del(request: &Request, log: &Log) {
-    remove(request, log);
+pub(super) fn del(request: &Request, log: &Log) -> Result<(), CniError> {
+    let errors = remove(request, log);
+    let Some(first) = errors.first() else { return Ok(()) };
+    let code = code_of(first);
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let message = format!("not everything could be removed: {}; call DEL again", errors.join("; "));
+    Err(CniError::new(code, message))
 }
 
-/// The work of DEL, which is also that of an ADD without limits.
-pub(super) fn remove(request: &Request, log: &Log) {
+/// The work of DEL, which is also that of an ADD without limits. Returns what is left on the host.
+pub(super) fn remove(request: &Request, log: &Log) -> Vec<KernelError> {
     let attachment = attachment(request);
     if request.environment.netns.is_some() {
         match Ends::open(request, &attachment) {
             Ok(mut ends) => {
-                log_errors(log, ends.pod.clear());
+                for error in ends.pod.clear() {
+                    log.warn(&format!("in the pod: {error}"));
+                }
                 if let Some(host) = &mut ends.host {
-                    log_errors(log, host.clear());
-                    return;
+                    return host.clear();
                 }
             }
             // The namespace is gone, or the interface: what the host has is known by its name.
@@ -37,14 +44,8 @@ pub(super) fn remove(request: &Request, log: &Log) {
         }
     }
     match Socket::open() {
-        Ok(mut host) => log_errors(log, sweep(&mut host, &attachment.tag())),
-        Err(error) => log.error(&error.to_string()),
-    }
-}
-
-fn log_errors(log: &Log, errors: Vec<KernelError>) {
-    for error in errors {
-        log.error(&format!("{error}; a later DEL or GC will try again"));
+        Ok(mut host) => sweep(&mut host, &attachment.tag()),
+        Err(error) => vec![error],
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Link, NetNs, Socket, link};
-use crate::policy::Limits;
+use crate::policy::{HostIngress, Limits, Placement, Settings};
 use crate::shaping::placement::{Buckets, Facts, Way};
 use crate::shaping::{Attachment, Bucket, Observed, Side, Site};
 
@@ -61,6 +61,19 @@ impl Ends {
             bpf_data_plane: self.bpf_data_plane,
             limited: [limits.ingress.is_some(), limits.egress.is_some()],
         }
+    }
+
+    /// The ways that a configuration allows on the ends that this pod has.
+    pub(super) fn ways(&self, settings: &Settings) -> Vec<Way> {
+        let is_allowed = |way: &Way| match (settings.placement, way) {
+            (Placement::Pod, way) => *way == Way::Pod,
+            (Placement::Host, Way::Pod) => false,
+            (Placement::Auto, Way::Pod) => true,
+            (_, Way::HostRoot) => settings.host_ingress != HostIngress::Hooks,
+            (_, Way::HostHooks) => settings.host_ingress != HostIngress::Root,
+        };
+        let is_there = |way: &Way| way.side() == Side::Pod || self.host.is_some();
+        Way::ALL.into_iter().filter(is_allowed).filter(is_there).collect()
     }
 
     /// The end that a way works at, and the other one.

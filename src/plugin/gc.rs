@@ -16,8 +16,11 @@ use crate::shaping::identity::{is_of_network, tag_of};
 /// Removes our IFBs of this network whose attachment is not in the list of valid ones.
 pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
     let network = &request.network;
-    let valid: BTreeSet<String> = request
-        .valid_attachments()?
+    let Some(valid) = request.valid_attachments()? else {
+        log.warn("there is no list of valid attachments, so GC removes nothing");
+        return Ok(());
+    };
+    let valid: BTreeSet<String> = valid
         .into_iter()
         .map(|(container_id, ifname)| {
             Attachment { network: network.clone(), container_id, ifname, pod: None }.tag()

@@ -44,7 +44,14 @@ impl Snapshot {
             for dev in hooked {
                 for hook in ["ingress", "egress"] {
                     let argv = ["tc", "-d", "-j", "filter", "show", "dev", &dev, hook];
-                    keep(&format!("{hook} filters"), &Value::from(dev.as_str()), ns.json(&argv));
+                    let mut filters = items(ns.json(&argv));
+                    // How a hook was last asked for is how the kernel prints it from then on.
+                    for filter in filters.iter_mut().filter_map(Value::as_object_mut) {
+                        filter.retain(|key, _| {
+                            !["parent", "ingress", "egress"].contains(&key.as_str())
+                        });
+                    }
+                    keep(&format!("{hook} filters"), &Value::from(dev.as_str()), filters.into());
                 }
             }
         }

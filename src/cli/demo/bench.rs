@@ -60,14 +60,15 @@ impl<'a> Bench<'a> {
     pub(super) fn limited(&self, direction: Direction) -> Result<(Buckets, Pings), Error> {
         let limit = &self.options.limit(direction).text;
         let what = format!("{}, limit {limit}", direction_word(direction));
+        self.echo.settle().map_err(ping_error)?;
         let (flow, pings) = self.echo.ping_during(|| self.flow(direction, &what));
-        Ok((flow?, pings.map_err(|error| Error::step("ping the pod", error, ""))?))
+        Ok((flow?, pings.map_err(ping_error)?))
     }
 
     /// Pings while nothing else is sent.
     pub(super) fn idle(&self) -> Result<Pings, Error> {
         self.progress.line("ping, idle");
-        self.echo.ping(IDLE_PINGS).map_err(|error| Error::step("ping the pod", error, ""))
+        self.echo.ping(IDLE_PINGS).map_err(ping_error)
     }
 
     fn flow(&self, direction: Direction, what: &str) -> Result<Buckets, Error> {
@@ -100,9 +101,13 @@ impl<'a> Bench<'a> {
                 ),
                 None => String::new(),
             };
-            Error::step(format!("connect for traffic of {direction}"), error, &help)
+            Error::step(format!("connect for traffic {}", direction_word(direction)), error, &help)
         })
     }
+}
+
+fn ping_error(error: io::Error) -> Error {
+    Error::step("ping the pod", error, "")
 }
 
 fn direction_word(direction: Direction) -> &'static str {

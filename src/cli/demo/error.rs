@@ -22,7 +22,7 @@ pub(super) enum Error {
     #[error("cannot make the demo's network: {0}")]
     Kernel(String),
     /// The plugin ended with an error as CNI defines it.
-    #[error("the plugin refused {verb} with code {code}: {text}{log}")]
+    #[error("the plugin refused {verb} with code {code}: {text}")]
     Refused {
         /// CNI_COMMAND.
         verb: String,
@@ -30,8 +30,6 @@ pub(super) enum Error {
         code: i64,
         /// Its message and details.
         text: String,
-        /// What it wrote on stderr, on lines of its own.
-        log: String,
     },
     /// The plugin's answer is not one that CNI knows.
     #[error("the plugin answered {verb} with {status} and no CNI result:\n{text}\n{log}")]
@@ -63,8 +61,8 @@ impl Error {
         Self::step("use the pod's namespace", "its thread has ended", "This is a bug of the demo.")
     }
 
-    /// The plugin's error object.
-    pub(super) fn refused(verb: &str, error: &Map<String, Value>, log: &str) -> Self {
+    /// The plugin's error object. Its log is left out: it says the same again.
+    pub(super) fn refused(verb: &str, error: &Map<String, Value>) -> Self {
         let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
         let details = match text("details") {
             "" => String::new(),
@@ -74,7 +72,6 @@ impl Error {
             verb: verb.to_owned(),
             code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
             text: format!("{}{details}", text("msg")),
-            log: if log.is_empty() { String::new() } else { format!("\n{log}") },
         }
     }
 }
@@ -90,11 +87,8 @@ mod tests {
         let object = json!({
             "cniVersion": "1.1.0", "code": 103, "msg": "no TBF", "details": "load sch_tbf",
         });
-        let error = Error::refused("ADD", object.as_object().unwrap(), "warning: old kernel");
-        assert_eq!(
-            error.to_string(),
-            "the plugin refused ADD with code 103: no TBF\nload sch_tbf\nwarning: old kernel"
-        );
+        let error = Error::refused("ADD", object.as_object().unwrap());
+        assert_eq!(error.to_string(), "the plugin refused ADD with code 103: no TBF\nload sch_tbf");
     }
 
     #[test]

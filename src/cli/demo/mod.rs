@@ -74,6 +74,7 @@ fn demo(options: &Options, progress: &Progress) -> Result<Report, Error> {
             limit: options.limit(direction).bits,
             first_second: limited.first_second(),
             steady: limited.steady(),
+            whole: limited.whole(),
             ping_idle: ping_idle.clone(),
             ping_loaded,
         });

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ const PING_INTERVAL: Duration = Duration::from_millis(100);
 /// A ping without an answer for this long is lost.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Pings that may be lost before the network is taken as it is.
+const SETTLE_PINGS: u32 = 15;
+
 /// Bytes of a ping's payload, as of an ICMP echo from the usual tools.
 const PING_BYTES: usize = 56;
 
@@ -27,6 +30,8 @@ pub(super) struct Echo {
     server: UdpSocket,
     /// Asks.
     client: UdpSocket,
+    /// Number of the next ping. It only grows, so a late answer is never taken for another's.
+    next: AtomicU64,
 }
 
 impl Echo {
@@ -40,7 +45,7 @@ impl Echo {
         client.connect(server.local_addr()?)?;
         server.connect(client.local_addr()?)?;
         server.set_read_timeout(Some(PING_INTERVAL))?;
-        Ok(Self { server, client })
+        Ok(Self { server, client, next: AtomicU64::new(0) })
     }
 
     /// Pings every 100 ms, `count` times.
@@ -57,6 +62,19 @@ impl Echo {
             let result = work();
             done.store(true, Ordering::Relaxed);
             (result, joined(asking))
+        })
+    }
+
+    /// Waits until what was sent before is through: pings until one is answered, for half a
+    /// minute at most. At 20 kbit/s the queue that a flow leaves behind takes seconds.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        self.answered(|| {
+            for _ in 0..SETTLE_PINGS {
+                if self.round_trip()?.is_some() {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -78,7 +96,7 @@ impl Echo {
         let mut due = PING_INTERVAL;
         while !enough(pings.sent()) {
             thread::sleep(due.saturating_sub(start.elapsed()));
-            pings.record(self.round_trip(pings.sent() as u64)?);
+            pings.record(self.round_trip()?);
             // A late answer moves the next ping, it does not make two at once.
             due = (due + PING_INTERVAL).max(start.elapsed());
         }
@@ -86,9 +104,9 @@ impl Echo {
     }
 
     /// One ping: its time, or `None` when no answer came.
-    fn round_trip(&self, number: u64) -> io::Result<Option<Duration>> {
+    fn round_trip(&self) -> io::Result<Option<Duration>> {
         let mut packet = [0u8; PING_BYTES];
-        packet[..8].copy_from_slice(&number.to_be_bytes());
+        packet[..8].copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let sent = Instant::now();
         self.client.send(&packet)?;
         loop {
@@ -162,6 +180,6 @@ mod tests {
         echo.server.send(&[0xff; PING_BYTES]).unwrap();
         // when a ping goes out and nobody answers it
         // then the stale answer is not taken for its own
-        assert_eq!(echo.round_trip(1).unwrap(), None);
+        assert_eq!(echo.round_trip().unwrap(), None);
     }
 }

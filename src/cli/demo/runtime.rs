@@ -72,7 +72,7 @@ pub(super) fn call(verb: &str, netns: &Path, config: &Value) -> Result<Answer, E
     };
     match result {
         Ok(result) if output.status.success() => Ok(Answer { result, log, time }),
-        Ok(Value::Object(error)) => Err(Error::refused(verb, &error, &log)),
+        Ok(Value::Object(error)) => Err(Error::refused(verb, &error)),
         _ => Err(Error::Answer { verb: verb.to_owned(), status: output.status, text, log }),
     }
 }
