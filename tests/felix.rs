@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Call, Lab, Pod, Shape, Traffic, Way, throughput};
+use common::{Call, Flow, Lab, Pod, Shape, Traffic, Way};
 
 const CALI: &str = "calie822bf90b23";
 
@@ -36,11 +36,14 @@ const DOINGS: [(&str, &str, bool); 6] = [
     ("its ingress qdisc goes away", "tc qdisc show dev CALI ingress", true),
 ];
 
+/// Steady bits per second to the pod and from the pod, both at the same time.
 fn measured(lab: &Lab, pod: &Pod) -> (f64, f64) {
     let traffic = Traffic { duration: Duration::from_millis(2_500), ..Traffic::default() };
-    let to_pod = throughput(lab, pod, &pod.eth0.pod_v4, &traffic);
-    let from_pod = throughput(pod, lab, &pod.eth0.host_v4, &traffic);
-    (to_pod.steady_bits, from_pod.steady_bits)
+    let mut to_pod = Flow::start(lab, pod, &pod.eth0.pod_v4, &traffic);
+    let mut from_pod = Flow::start(pod, lab, &pod.eth0.host_v4, &traffic);
+    to_pod.until(traffic.duration);
+    from_pod.until(traffic.duration);
+    (to_pod.throughput().steady_bits, from_pod.throughput().steady_bits)
 }
 
 #[test]

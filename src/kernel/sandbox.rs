@@ -13,14 +13,9 @@ use rtnetlink::{AddressMessageBuilder, LinkUnspec, LinkVeth};
 use super::error::KernelError;
 use super::link;
 use super::netns::NetNs;
+use super::qdisc::{TCA_KIND, TCMSG_BYTES};
 use super::socket::{DUMP, Request, Socket};
 use super::wire;
-
-/// Bytes of struct tcmsg (include/uapi/linux/rtnetlink.h).
-const TCMSG_BYTES: usize = 20;
-
-/// TCA_KIND of the same header: the name of the qdisc's kind.
-const TCA_KIND: u16 = 1;
 
 /// One end of a veth.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
 use crate::policy::{Direction, Limits, Settings};
 use crate::shaping::describe::numbers;
-use crate::shaping::placement::{Buckets, Decision, Way, decide};
+use crate::shaping::placement::{Buckets, Decision, decide};
 use crate::shaping::plan::{Batch, plan};
 use crate::shaping::{Conflict, Shape};
 
@@ -79,62 +79,46 @@ struct Job {
 }
 
 impl Job {
+    /// A limit that already holds in a way that the configuration allows stays as it is, whatever
+    /// auto would choose today; else the way is decided.
     fn new(
         ends: &Ends,
         settings: &Settings,
         limits: &Limits,
         ifname: &str,
     ) -> Result<Self, CniError> {
-        if let Some(job) = Self::already_done(ends, settings, limits)? {
+        let done = ends.ways(settings).into_iter().find_map(|way| {
+            let decision = Decision { way, reason: "it holds already".into() };
+            let job = Self::plan(ends, decision, settings, limits).ok()?;
+            (job.wanted.is_empty() && job.other.is_empty()).then_some(job)
+        });
+        if let Some(job) = done {
             return Ok(job);
         }
         let decision = decide(settings, ifname, &ends.facts(limits))
             .map_err(|refusal| CniError::new(Code::Conflict, refusal.to_string()))?;
-        let way = decision.way;
-        Self::plan(ends, decision, settings, limits)?
-            .map_err(|conflict| CniError::new(Code::Conflict, conflict.to_string()))
-            .map_err(|error| CniError {
-                message: format!("placement {way}: {}", error.message),
-                ..error
-            })
+        Self::plan(ends, decision, settings, limits)
     }
 
-    /// A limit that already holds in a way that the configuration allows stays as it is, whatever
-    /// auto would choose today.
-    fn already_done(
-        ends: &Ends,
-        settings: &Settings,
-        limits: &Limits,
-    ) -> Result<Option<Self>, CniError> {
-        for way in ends.ways(settings) {
-            let decision = Decision { way, reason: "it holds already".into() };
-            let job = Self::plan(ends, decision, settings, limits)?.ok();
-            if let Some(job) = job.filter(|job| job.wanted.is_empty() && job.other.is_empty()) {
-                return Ok(Some(job));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The plan of one way, or what conflicts with it.
+    /// The plan of one way.
     fn plan(
         ends: &Ends,
         decision: Decision,
         settings: &Settings,
         limits: &Limits,
-    ) -> Result<Result<Self, Conflict>, CniError> {
-        let (end, other) = match decision.way {
-            Way::HostRoot | Way::HostHooks => (ends.host.as_ref(), Some(&ends.pod)),
-            Way::Pod => (Some(&ends.pod), ends.host.as_ref()),
+    ) -> Result<Self, CniError> {
+        let way = decision.way;
+        let conflict = |conflict: Conflict| {
+            CniError::new(Code::Conflict, format!("placement {way}: {conflict}"))
         };
-        let Some(end) = end else {
-            return Err(CniError::new(Code::Conflict, "there is no host interface"));
-        };
+        let (end, other) = ends.at(way)?;
         let buckets = end.buckets(limits, settings.latency_ms)?;
-        let clear = |end: &End| plan(&end.site, &Shape::default(), &end.observed);
-        let other = other.map_or_else(|| Ok(Vec::new()), clear);
-        let wanted = plan(&end.site, &decision.way.shape(&buckets), &end.observed);
-        Ok(wanted.and_then(|wanted| Ok(Self { decision, buckets, wanted, other: other? })))
+        let wanted = plan(&end.site, &way.shape(&buckets), &end.observed).map_err(conflict)?;
+        let other = match other {
+            Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
+            None => Vec::new(),
+        };
+        Ok(Self { decision, buckets, wanted, other })
     }
 
     /// Shapes one end, then clears the other: an earlier ADD may have used that one.
@@ -143,8 +127,7 @@ impl Job {
         for step in self.wanted.iter().chain(&self.other).flatten() {
             log.debug(&format!("{step:?}"));
         }
-        let (end, other) = ends.of(self.decision.way);
-        let Some(end) = end else { return Ok(()) };
+        let Some((end, other)) = ends.at_mut(self.decision.way) else { return Ok(()) };
         let mut applier = end.applier();
         let mut warnings = applier.apply(&self.wanted)?;
         if let Some(other) = other {

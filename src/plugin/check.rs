@@ -6,10 +6,9 @@ use super::ends::{End, Ends};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::policy::{Limits, Settings};
-use crate::shaping::describe::finding;
 use crate::shaping::placement::{Way, decide};
-use crate::shaping::plan::{Step, plan};
-use crate::shaping::{Shape, Side};
+use crate::shaping::plan::plan;
+use crate::shaping::{Shape, describe};
 
 /// Succeeds where the limits hold as ADD left them.
 pub(super) fn check(request: &Request) -> Result<(), CniError> {
@@ -49,11 +48,7 @@ fn findings(
     settings: &Settings,
     limits: &Limits,
 ) -> Result<Option<Vec<String>>, CniError> {
-    let (end, other) = match way.side() {
-        Side::Host => (ends.host.as_ref(), Some(&ends.pod)),
-        Side::Pod => (Some(&ends.pod), ends.host.as_ref()),
-    };
-    let Some(end) = end else { return Ok(None) };
+    let Ok((end, other)) = ends.at(way) else { return Ok(None) };
     let shape = way.shape(&end.buckets(limits, settings.latency_ms)?);
     let Some(mut findings) = findings_at(end, &shape) else { return Ok(None) };
     if let Some(other) = other {
@@ -64,11 +59,5 @@ fn findings(
 
 fn findings_at(end: &End, shape: &Shape) -> Option<Vec<String>> {
     let batches = plan(&end.site, shape, &end.observed).ok()?;
-    let steps = batches.iter().flatten().filter(|step| !is_live(step));
-    Some(steps.map(|step| finding(&end.site, step)).collect())
-}
-
-/// The numbers of a limit that was changed after ADD are not ADD's; its shape still is.
-fn is_live(step: &Step) -> bool {
-    matches!(step, Step::ChangeTbf { from, .. } if from.live)
+    Some(describe::findings(&end.site, &batches))
 }

@@ -77,10 +77,22 @@ impl Ends {
     }
 
     /// The end that a way works at, and the other one.
-    pub(super) fn of(&mut self, way: Way) -> (Option<&mut End>, Option<&mut End>) {
-        match way.side() {
-            Side::Host => (self.host.as_mut(), Some(&mut self.pod)),
-            Side::Pod => (Some(&mut self.pod), self.host.as_mut()),
+    pub(super) fn at(&self, way: Way) -> Result<(&End, Option<&End>), CniError> {
+        match (way.side(), &self.host) {
+            (Side::Pod, host) => Ok((&self.pod, host.as_ref())),
+            (Side::Host, Some(host)) => Ok((host, Some(&self.pod))),
+            (Side::Host, None) => {
+                Err(CniError::new(Code::Conflict, "the pod has no interface on the host"))
+            }
+        }
+    }
+
+    /// As [`Ends::at`], to work on them.
+    pub(super) fn at_mut(&mut self, way: Way) -> Option<(&mut End, Option<&mut End>)> {
+        match (way.side(), &mut self.host) {
+            (Side::Pod, host) => Some((&mut self.pod, host.as_mut())),
+            (Side::Host, Some(host)) => Some((host, Some(&mut self.pod))),
+            (Side::Host, None) => None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Words for steps: what was being done when the kernel refused, and what CHECK found.
 
 use super::bucket::{Bucket, TbfState};
-use super::plan::Step;
-use super::site::{Owner, Side, Site};
+use super::plan::{Batch, Step};
+use super::site::{Owner, Place, Side, Site};
 use crate::policy::BitsPerSecond;
 
 /// What a step does, as the beginning of "…: the kernel said …".
@@ -37,8 +37,28 @@ pub fn doing(site: &Site, step: &Step) -> String {
     }
 }
 
-/// What a step of a plan says about the state that it would mend, for CHECK.
-pub fn finding(site: &Site, step: &Step) -> String {
+/// What a plan says about the state that it would mend, for CHECK. Steps that only follow from
+/// another finding say nothing of their own; nor do the numbers of a limit that was changed after
+/// ADD, whose shape still is ADD's.
+pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
+    let steps: Vec<&Step> = batches.iter().flatten().collect();
+    let creates = |hook| steps.contains(&&Step::CreateIfb(hook));
+    let changes = |place| {
+        steps
+            .iter()
+            .any(|step| matches!(step, Step::ChangeTbf { place: same, .. } if *same == place))
+    };
+    let is_news = |step: &&&Step| match step {
+        Step::LabelIfb { was, .. } => was.is_some(),
+        Step::UpIfb(hook) | Step::AddTbf { place: Place::Ifb(hook), .. } => !creates(*hook),
+        Step::ChangeTbf { from, .. } => !from.live,
+        Step::ReplaceLeaf { place, .. } => !changes(*place),
+        _ => true,
+    };
+    steps.iter().filter(is_news).map(|step| finding(site, step)).collect()
+}
+
+fn finding(site: &Site, step: &Step) -> String {
     let device = &site.device;
     let end = match site.side {
         Side::Host => "on the host",
