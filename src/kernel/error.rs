@@ -120,7 +120,9 @@ fn missing_feature(errno: Errno, ext_ack: &Option<String>) -> Option<&'static st
         Errno::ENOENT if text.contains("qdisc kind is unknown") => Some("sch_tbf and sch_ingress"),
         Errno::ENOENT if text.contains("TC classifier not found") => Some("cls_u32"),
         Errno::ENOENT if text.contains("TC action") => Some("act_mirred"),
-        Errno::EOPNOTSUPP if text.contains("Unknown device type") => Some("ifb"),
+        Errno::EOPNOTSUPP if text.contains("Unknown device type") => {
+            Some("that kind of device (ifb)")
+        }
         _ => None,
     }
 }
