@@ -1,5 +1,7 @@
 //! `pod-bandwidth demo`, run as a person runs it: what it prints is true and nothing stays.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output};
 
 use serde_json::Value;

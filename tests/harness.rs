@@ -64,5 +64,4 @@ fn throughput_sees_the_limit_of_a_tbf_from_the_first_second_on() {
     let near = |bits: f64| (8.5e6..10.5e6).contains(&bits);
     assert!(near(limited.first_second_bits) && near(limited.steady_bits), "{limited:?}");
     assert!(free.steady_bits > 1e8, "{free:?}");
-    eprintln!("{limited:?} {free:?}");
 }

@@ -45,8 +45,10 @@ fn a_second_add_changes_nothing() {
         add(&pod, way, "10M", "20M");
         // then every device, qdisc and filter is the one that was there
         before.assert_same(&state(&pod), &format!("{way:?}"));
-        // and the TBFs were not made anew: a new one counts from zero
-        assert_eq!(Direction::ALL.map(counted), counts, "{way:?}");
+        // and the TBFs were not made anew: a new one counts from zero (an ARP probe may be added)
+        for (now, then) in Direction::ALL.map(counted).into_iter().zip(counts) {
+            assert!(now >= then, "{way:?}: {now} packets, {then} before");
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Ns {
         text(&output.stdout)
     }
 
-    /// [`Ns::run`] with the arguments as one line of words, `#` standing for comments to the end.
+    /// [`Ns::run`] with the arguments as one line of words between blanks; no quotes, no shell.
     pub fn sh(&self, line: &str) -> String {
         self.run(&line.split_whitespace().collect::<Vec<_>>())
     }

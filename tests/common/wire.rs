@@ -22,11 +22,13 @@ pub enum Family {
 #[must_use]
 pub struct Wire(JoinHandle<Vec<Sample>>);
 
-/// What had arrived up to a moment.
+/// What had arrived up to a moment. The kernel does not show all its counters of one moment: a packet
+/// that comes between two of them can make a sample one TCP/IP header too large, so that the next
+/// one is smaller. Hence a number with a sign.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
-    bytes: u64,
+    bytes: f64,
 }
 
 /// The time between two looks, and so how sharp the beginning of the first second is.
@@ -38,7 +40,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A step with more than this is data; a handshake and neighbour discovery stay below.
-const DATA_BYTES: u64 = 1_000;
+const DATA_BYTES: f64 = 1_000.0;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: u64 = 14;
@@ -78,7 +80,7 @@ impl Wire {
         let (left, right) = (samples[after - 1], samples[after]);
         // Between two looks: in proportion, so that a late look does not count for more.
         let share = (end - left.at).as_secs_f64() / (right.at - left.at).as_secs_f64();
-        let bytes = (left.bytes - before) as f64 + share * (right.bytes - left.bytes) as f64;
+        let bytes = left.bytes - before + share * (right.bytes - left.bytes);
         bytes * 8.0
     }
 }
@@ -103,7 +105,7 @@ impl Sample {
                 frames(|name| in_list(&snmp6, &format!("Ip6{name}")), 40)
             }
         };
-        Self { at: Instant::now(), bytes }
+        Self { at: Instant::now(), bytes: bytes as f64 }
     }
 }
 
