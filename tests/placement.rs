@@ -111,7 +111,11 @@ fn a_host_interface_of_the_same_index_is_not_taken_for_the_peer() {
         "ip", "link", "add", "foreign0", "index", &index, "type", "veth", "peer", "name",
         "foreign1",
     ]);
-    lab.script("ip link set foreign0 up\n ip link set foreign1 up");
+    // Without an address of its own making, which would come some time later.
+    for device in ["foreign0", "foreign1"] {
+        lab.run(&["ip", "link", "set", device, "addrgenmode", "none"]);
+        lab.run(&["ip", "link", "set", device, "up"]);
+    }
     let foreign = Snapshot::of(&[&lab]);
     // when auto looks for the host's end
     call.key("prevResult", result_of_eth0_alone(&pod)).ok();

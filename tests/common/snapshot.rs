@@ -10,8 +10,10 @@ use super::{Ns, witness::items};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot(BTreeMap<String, Value>);
 
-/// What differs between two looks at an untouched kernel: the age of an action.
-const VOLATILE: [&str; 4] = ["installed", "last_used", "firstused", "expires"];
+/// What differs between two looks at an untouched kernel: the age of an action, and what the
+/// kernel finds out about a link by itself some time after it was set up (linkwatch).
+const VOLATILE: [&str; 5] = ["installed", "last_used", "firstused", "expires", "operstate"];
+const VOLATILE_FLAGS: [&str; 2] = ["NO-CARRIER", "LOWER_UP"];
 
 impl Snapshot {
     /// Looks at all devices of each of `namespaces`.
@@ -20,7 +22,7 @@ impl Snapshot {
         for ns in namespaces {
             let mut keep = |what: &str, of: &Value, value: Value| {
                 let name = of.as_str().unwrap_or_default();
-                all.insert(format!("{} / {name} / {what}", ns.label), without_ages(value));
+                all.insert(format!("{} / {name} / {what}", ns.label), without_volatile(value));
             };
             for link in ns.links() {
                 let name = link["ifname"].clone();
@@ -78,17 +80,18 @@ impl Snapshot {
     }
 }
 
-fn without_ages(mut value: Value) -> Value {
+fn without_volatile(mut value: Value) -> Value {
     match &mut value {
         Value::Object(map) => {
             map.retain(|key, _| !VOLATILE.contains(&key.as_str()));
             for inner in map.values_mut() {
-                *inner = without_ages(inner.take());
+                *inner = without_volatile(inner.take());
             }
         }
         Value::Array(values) => {
+            values.retain(|value| !VOLATILE_FLAGS.iter().any(|flag| value == flag));
             for inner in values {
-                *inner = without_ages(inner.take());
+                *inner = without_volatile(inner.take());
             }
         }
         _ => {}
