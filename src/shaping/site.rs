@@ -293,11 +293,4 @@ impl Observed {
             self.root = Root::Default;
         }
     }
-
-    /// Whether anything of ours is here.
-    pub fn has_ours(&self) -> bool {
-        matches!(self.root, Root::Ours(_))
-            || Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some())
-            || self.ifbs.iter().any(|ifb| matches!(ifb, Ifb::Present(_)))
-    }
 }
