@@ -8,7 +8,7 @@ use super::qdisc;
 use super::socket::{Request, Socket};
 use crate::shaping::describe;
 use crate::shaping::plan::{Batch, Step};
-use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Owner, Place, Root, Site};
+use crate::shaping::site::{Filter, Hook, HookKind, Ifb, Observed, Owner, Place, Root, Site};
 use crate::shaping::undo::undo;
 
 /// A plan that failed at a step.
@@ -20,6 +20,13 @@ pub struct ApplyError {
     pub cause: KernelError,
     /// What could not be taken back, if anything.
     pub undoing: Vec<KernelError>,
+}
+
+impl ApplyError {
+    /// All was taken back, and what was in the way may be gone.
+    pub fn may_help_to_look_again(&self) -> bool {
+        self.undoing.is_empty() && (self.cause.is_race() || self.cause.is_passing())
+    }
 }
 
 fn left_behind(undoing: &[KernelError]) -> String {
@@ -89,7 +96,7 @@ impl<'a> Applier<'a> {
         errors
     }
 
-    /// Sends one batch; returns the steps that were done and the first error.
+    /// Sends one batch; returns the steps that were done, or may have been, and the first error.
     fn batch(&mut self, batch: &[Step]) -> (Vec<Step>, Option<KernelError>) {
         let requests: Result<Vec<_>, _> = batch.iter().map(|step| self.request(step)).collect();
         let answers = match requests.and_then(|requests| self.socket.exchange(requests)) {
@@ -98,9 +105,13 @@ impl<'a> Applier<'a> {
         };
         let (mut done, mut first_error) = (Vec::new(), None);
         for (step, answer) in batch.iter().zip(answers) {
+            let may_be_done = answer.as_ref().map_or_else(KernelError::is_unclear, |_| true);
             match self.settle(step, answer.map(|_| ())) {
                 Ok(()) => done.push(step.clone()),
-                Err(error) => first_error = first_error.or(Some(error)),
+                Err(error) => {
+                    done.extend(may_be_done.then(|| step.clone()));
+                    first_error = first_error.or(Some(error));
+                }
             }
         }
         (done, first_error)
@@ -123,7 +134,7 @@ impl<'a> Applier<'a> {
                 let index = self.ifb(*hook)?;
                 self.socket.request(link::label(index, mtu, &alias, false, doing)).map(|_| ())
             }
-            (step, Err(error)) if removes(step) && error.is_gone() => Ok(()),
+            (step, Err(error)) if removes(step) && is_gone(step, &error) => Ok(()),
             (_, answer) => answer,
         }
     }
@@ -131,39 +142,82 @@ impl<'a> Applier<'a> {
     fn find_ifb(&mut self, hook: Hook) -> Result<u32, KernelError> {
         let name = self.site.ifb(hook);
         match link::by_name(self.socket, name)? {
-            Some(link) => Ok(link.index),
-            None => Err(KernelError::NoDevice { name: name.into(), place: "the namespace" }),
+            Some(link) if link.kind.as_deref() == Some("ifb") => Ok(link.index),
+            _ => Err(KernelError::NoDevice { name: name.into(), place: "the namespace" }),
         }
     }
 
-    /// Takes back, last first, all that [`Applier::apply`] did; returns what could not be.
+    /// Takes back, last first, all that [`Applier::apply`] did or may have done; returns what could
+    /// not be.
     pub fn take_back(&mut self) -> Vec<KernelError> {
         let mut errors = Vec::new();
         let done = std::mem::take(&mut self.done);
         for step in done.iter().rev().filter_map(undo) {
-            let error = match step {
-                Step::DropFilter(hook) => self.drop_filter(hook).err(),
-                step => self.batch(&[step]).1,
+            let result = match step {
+                Step::DropFilter(hook) => self.drop_filter(hook),
+                Step::DelHook => self.drop_hook(),
+                Step::DelIfb { hook } => self.drop_ifb(hook),
+                Step::AddFilter { hook, .. } => self.restore_filter(hook, step),
+                step => self.batch(&[step]).1.map_or(Ok(()), Err),
             };
-            errors.extend(error);
+            errors.extend(result.err().filter(|error| !error.is_gone()));
         }
         errors
     }
 
-    /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
-    fn drop_filter(&mut self, hook: Hook) -> Result<(), KernelError> {
-        let index = self.ifb(hook)?;
-        let at = (hook, self.hook);
-        let all = filters(self.socket, self.device, at, &self.site.device)?;
-        for filter in &all {
-            if matches!(filter.owner, Owner::Ours { target, .. } if target == index) {
-                let alone = filter.is_alone_in(&all);
-                let doing = describe::doing(self.site, &Step::DropFilter(hook));
-                let request = filter::delete(self.device, at, filter, alone, doing);
-                self.socket.request(request)?;
+    /// Removes the IFB behind `hook`, which may have been made without our knowing its index.
+    fn drop_ifb(&mut self, hook: Hook) -> Result<(), KernelError> {
+        if self.ifbs[hook as usize].is_none() {
+            self.ifbs[hook as usize] = Some(self.find_ifb(hook)?);
+        }
+        self.batch(&[Step::DelIfb { hook }]).1.map_or(Ok(()), Err)
+    }
+
+    /// Removes the hook that we made, unless another program has put a filter there meanwhile.
+    fn drop_hook(&mut self) -> Result<(), KernelError> {
+        for hook in Hook::ALL {
+            let at = (hook, HookKind::Clsact);
+            if !filters(self.socket, self.device, at, &self.site.device)?.is_empty() {
+                return Ok(());
             }
         }
+        self.batch(&[Step::DelHook]).1.map_or(Ok(()), Err)
+    }
+
+    /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
+    fn drop_filter(&mut self, hook: Hook) -> Result<(), KernelError> {
+        let (all, ours) = self.filters_to_ifb(hook)?;
+        for filter in &ours {
+            let alone = filter.is_alone_in(&all);
+            let doing = describe::doing(self.site, &Step::DropFilter(hook));
+            let at = (hook, self.hook_kind());
+            self.socket.request(filter::delete(self.device, at, filter, alone, doing))?;
+        }
         Ok(())
+    }
+
+    /// Makes a filter again that was removed, or may have been.
+    fn restore_filter(&mut self, hook: Hook, step: Step) -> Result<(), KernelError> {
+        match self.filters_to_ifb(hook)?.1.is_empty() {
+            true => self.batch(&[step]).1.map_or(Ok(()), Err),
+            false => Ok(()),
+        }
+    }
+
+    /// All filters of a hook, and those of ours that point at the IFB behind it.
+    fn filters_to_ifb(&mut self, hook: Hook) -> Result<(Vec<Filter>, Vec<Filter>), KernelError> {
+        let index = self.ifb(hook)?;
+        let at = (hook, self.hook_kind());
+        let all = filters(self.socket, self.device, at, &self.site.device)?;
+        let is_ours =
+            |f: &&Filter| matches!(f.owner, Owner::Ours { target, .. } if target == index);
+        let ours = all.iter().filter(is_ours).cloned().collect();
+        Ok((all, ours))
+    }
+
+    /// A clsact qdisc that the same batch adds is there by the time its filters arrive.
+    fn hook_kind(&self) -> HookKind {
+        if self.hook == HookKind::None { HookKind::Clsact } else { self.hook }
     }
 
     fn ifb(&self, hook: Hook) -> Result<u32, KernelError> {
@@ -189,8 +243,7 @@ impl<'a> Applier<'a> {
 
     fn request(&self, step: &Step) -> Result<Request, KernelError> {
         let doing = describe::doing(self.site, step);
-        // A clsact qdisc that the same batch adds is there by the time its filters arrive.
-        let kind = if self.hook == HookKind::None { HookKind::Clsact } else { self.hook };
+        let kind = self.hook_kind();
         Ok(match step {
             Step::CreateIfb(hook) => link::create_ifb(self.site.ifb(*hook), self.site.mtu, doing),
             Step::LabelIfb { hook, .. } => {
@@ -227,6 +280,12 @@ impl<'a> Applier<'a> {
             Step::DropFilter(hook) => filter::list(self.device, *hook, kind, &self.site.device),
         })
     }
+}
+
+/// What a removal wanted is so already. For a root TBF the kernel says that another handle is there
+/// (tc_get_qdisc in net/sched/sch_api.c): another program has removed or replaced ours.
+fn is_gone(step: &Step, error: &KernelError) -> bool {
+    error.is_gone() || (matches!(step, Step::DelTbf { .. }) && error.is_other_handle())
 }
 
 fn removes(step: &Step) -> bool {

@@ -81,6 +81,12 @@ impl KernelError {
             || matches!(self, Self::NoDevice { .. })
     }
 
+    /// The qdisc in this place has another handle than the one asked for.
+    pub fn is_other_handle(&self) -> bool {
+        matches!(self, Self::Refused { errno: Errno::EINVAL, ext_ack: Some(text), .. }
+            if text == "Invalid handle")
+    }
+
     /// The kernel, as it is configured, lacks something that is needed.
     pub fn is_missing_feature(&self) -> bool {
         match self {
@@ -92,6 +98,17 @@ impl KernelError {
     /// The caller lacks a privilege.
     pub fn is_missing_privilege(&self) -> bool {
         matches!(self.errno(), Some(Errno::EPERM | Errno::EACCES))
+    }
+
+    /// No answer came, so it is not known whether it was done.
+    pub fn is_unclear(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::Exchange { call: "recv", .. })
+    }
+
+    /// What stood in the way may be gone in a moment. Not so after a silence, which was long.
+    pub fn is_passing(&self) -> bool {
+        let passing = [Errno::EBUSY, Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN, Errno::EINTR];
+        self.errno().is_some_and(|errno| passing.contains(&errno))
     }
 
     /// Somebody changed things between our look and our step: looking again may help.

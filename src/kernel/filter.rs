@@ -179,7 +179,9 @@ fn u32_matches_all(options: &[u8]) -> bool {
 }
 
 /// Without an action a match accepts the packet (tcf_exts_exec in include/net/pkt_cls.h); with
-/// actions the first that does not pipe decides. UNSPEC goes on to the next filter.
+/// actions the first that does not pipe decides. UNSPEC goes on to the next filter. Pipe goes on to
+/// the next action alone: behind the last one it accepts the packet (tcf_action_exec in
+/// net/sched/act_api.c), so a mirror, which pipes unless told otherwise, takes every packet.
 fn ends_the_walk(actions: Option<&[u8]>) -> bool {
     const TC_ACT_UNSPEC: i32 = -1;
     const TC_ACT_RECLASSIFY: i32 = 1;
@@ -196,7 +198,7 @@ fn ends_the_walk(actions: Option<&[u8]>) -> bool {
             Some(_) => return kind.as_deref() != Some("police"),
         }
     }
-    false
+    true
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ fn a_filter_takes_all_if_it_matches_all_and_ends_the_walk() {
         (ETH_P_ALL, u32_options(0, true, None), true),
         (0x0806, u32_options(0, true, Some(("gact", ok))), false),
         (ETH_P_ALL, u32_options(0, true, Some(("gact", unspec))), false),
-        (ETH_P_ALL, u32_options(0, true, Some(("gact", pipe))), false),
+        (ETH_P_ALL, u32_options(0, true, Some(("mirred", pipe))), true),
         (ETH_P_ALL, u32_options(0, true, Some(("police", ok))), false),
         (ETH_P_ALL, u32_options(0xff, true, Some(("gact", ok))), false),
         (ETH_P_ALL, u32_options(0, false, Some(("gact", ok))), false),

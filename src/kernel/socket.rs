@@ -1,6 +1,6 @@
 //! A netlink socket: requests out, acknowledgements and answers in.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -9,7 +9,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::error::KernelError;
@@ -25,6 +25,12 @@ const RECEIVE_BYTES: usize = 64 << 10;
 
 /// A dump that was interrupted by a change is asked for again, so often.
 const DUMP_TRIES: usize = 5;
+
+/// A system call that failed for a passing reason is made again, so often.
+const CALL_TRIES: u32 = 6;
+
+/// The wait before a send that found no memory is made again; it doubles each time.
+const MEMORY_WAIT: Duration = Duration::from_millis(1);
 
 /// Bytes of struct nlmsghdr.
 const NLMSG_HEADER: usize = 16;
@@ -83,7 +89,9 @@ impl Socket {
         namespace.run(Self::open)?
     }
 
-    /// Sends all requests in one send and collects what each of them brought, in order.
+    /// Sends all requests in one send and collects what each of them brought, in order. An error
+    /// means that none of them was done; what is not known is the error of its answer
+    /// ([`KernelError::is_unclear`]).
     ///
     /// The kernel works through one send before it returns, so a kill comes before all of them or
     /// after (netlink_rcv_skb in net/netlink/af_netlink.c).
@@ -96,7 +104,7 @@ impl Socket {
             append(&mut bytes, self.sequence, request);
         }
         self.send(&bytes, &doing)?;
-        self.collect(first, &doing)
+        Ok(self.collect(first, &doing))
     }
 
     /// Sends one request and returns the payloads of its answers.
@@ -122,57 +130,95 @@ impl Socket {
         last
     }
 
+    /// A send that fails has done nothing: the kernel has the whole message before it begins
+    /// (netlink_sendmsg in net/netlink/af_netlink.c). So it may be made again.
     fn send(&self, bytes: &[u8], doing: &[String]) -> Result<(), KernelError> {
-        loop {
-            match self.inner.send(bytes, 0) {
+        let mut wait = MEMORY_WAIT;
+        for _ in 1..CALL_TRIES {
+            match send(self.inner.as_raw_fd(), bytes, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(Errno::EINTR as i32) => {}
-                Err(error) => {
-                    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-                    return Err(KernelError::Exchange {
-                        doing: doing.join(", "),
-                        call: "send",
-                        errno,
-                    });
-                }
-            }
-        }
-    }
-
-    fn receive(&mut self, doing: &[String]) -> Result<usize, KernelError> {
-        loop {
-            match recv(self.inner.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(length) => return Ok(length),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
-                    let doing = doing.join(", ");
-                    return Err(KernelError::Silent { doing, timeout: TIMEOUT });
+                Err(Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN) => {
+                    std::thread::sleep(wait);
+                    wait *= 2;
                 }
-                Err(errno) => {
-                    let doing = doing.join(", ");
-                    return Err(KernelError::Exchange { doing, call: "recv", errno });
-                }
+                Err(_) => break,
             }
         }
+        let failed = |errno| exchange_error(doing, "send", errno);
+        send(self.inner.as_raw_fd(), bytes, MsgFlags::empty()).map(drop).map_err(failed)
     }
 
-    fn collect(&mut self, first: u32, doing: &[String]) -> Result<Vec<Answer>, KernelError> {
+    /// Every request has its answer, at worst that none could be had.
+    fn collect(&mut self, first: u32, doing: &[String]) -> Vec<Answer> {
         let mut answers: Vec<Answer> = doing.iter().map(|_| Ok(Vec::new())).collect();
-        let mut open = doing.len();
-        while open > 0 {
-            let length = self.receive(doing)?;
+        let mut open: Vec<bool> = doing.iter().map(|_| true).collect();
+        let mut patience = Patience::default();
+        while open.contains(&true) {
+            let length = match patience.receive(self.inner.as_raw_fd(), &mut self.buffer) {
+                Ok(length) => length,
+                Err(errno) => {
+                    let unanswered = answers.iter_mut().zip(doing).zip(&open).filter(|(_, o)| **o);
+                    unanswered.for_each(|((answer, doing), _)| {
+                        *answer = Err(patience.error(doing, errno));
+                    });
+                    break;
+                }
+            };
             let mut rest = &self.buffer[..length];
             while let Some((message, next)) = Message::first(rest) {
                 rest = next;
                 // Answers to a request that was given up carry an older number.
                 let index = message.sequence.wrapping_sub(first) as usize;
-                if let (Some(answer), Some(doing)) = (answers.get_mut(index), doing.get(index)) {
-                    open -= usize::from(message.add_to(answer, doing));
+                if let (Some(answer), Some(doing), Some(open)) =
+                    (answers.get_mut(index), doing.get(index), open.get_mut(index))
+                {
+                    *open &= !message.add_to(answer, doing);
                 }
             }
         }
-        Ok(answers)
+        answers
     }
+}
+
+/// How long answers are waited for, and what happened to them so far.
+///
+/// All answers, and the next part of a dump, are in the queue when send or the receive before
+/// returns (netlink_rcv_skb and netlink_recvmsg in net/netlink/af_netlink.c). So after a failed
+/// receive nothing is waited for: what is not there by then was lost.
+#[derive(Default)]
+struct Patience {
+    failures: u32,
+    failed_with: Option<Errno>,
+}
+
+impl Patience {
+    fn receive(&mut self, socket: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        loop {
+            let flags = self.failed_with.map_or(MsgFlags::empty(), |_| MsgFlags::MSG_DONTWAIT);
+            match recv(socket, buffer, flags) {
+                Err(Errno::EAGAIN) => return Err(self.failed_with.unwrap_or(Errno::EAGAIN)),
+                Err(errno) if self.failures < CALL_TRIES => {
+                    self.failures += 1;
+                    if errno != Errno::EINTR {
+                        self.failed_with = Some(errno);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn error(&self, doing: &str, errno: Errno) -> KernelError {
+        match errno {
+            Errno::EAGAIN => KernelError::Silent { doing: doing.into(), timeout: TIMEOUT },
+            errno => exchange_error(&[doing.into()], "recv", errno),
+        }
+    }
+}
+
+fn exchange_error(doing: &[String], call: &'static str, errno: Errno) -> KernelError {
+    KernelError::Exchange { doing: doing.join(", "), call, errno }
 }
 
 fn append(bytes: &mut Vec<u8>, sequence: u32, request: Request) {
@@ -294,6 +340,25 @@ mod tests {
              load the module (modprobe) or install it"
         );
         assert!(error.is_missing_feature() && !error.is_race());
+    }
+
+    #[test]
+    fn answers_that_find_no_room_are_told_as_lost_and_not_waited_for() {
+        // given a socket whose queue holds a few answers
+        let mut socket = Socket::open().unwrap();
+        setsockopt(&socket.inner, sockopt::RcvBuf, &1).unwrap();
+        // when more are asked for at once
+        let ask = |number: usize| super::super::link::get_by_name(&format!("no-such-{number}"));
+        let begin = std::time::Instant::now();
+        let answers = socket.exchange((0..300).map(ask).collect()).unwrap();
+        // then the first ones are there, and the others are said to be unclear, at once
+        let unclear: Vec<bool> =
+            answers.iter().map(|answer| answer.as_ref().unwrap_err().is_unclear()).collect();
+        assert_eq!((unclear[0], unclear[299]), (false, true), "{unclear:?}");
+        assert!(begin.elapsed() < TIMEOUT, "{:?}", begin.elapsed());
+        // and the next request is answered again
+        let next = socket.exchange(vec![ask(300)]).unwrap();
+        assert!(next[0].as_ref().unwrap_err().is_gone(), "{next:?}");
     }
 
     #[test]

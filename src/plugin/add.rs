@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::ends::{End, Ends};
-use super::{attachment, code_of, del};
+use super::{TRIES, attachment, code_of, del};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::{Applier, ApplyError};
@@ -13,9 +13,6 @@ use crate::shaping::describe::numbers;
 use crate::shaping::placement::{Buckets, Decision, decide};
 use crate::shaping::plan::{Batch, plan};
 use crate::shaping::{Conflict, Shape};
-
-/// Another program may add or remove something between our look and our step; then we look again.
-const TRIES: usize = 3;
 
 /// Shapes the attachment and returns prevResult as it came.
 pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
@@ -59,7 +56,7 @@ fn shape(
         let job = Job::new(&ends, settings, limits, &request.environment.ifname)?;
         match job.apply(&mut ends, log) {
             Ok(()) => return Ok(()),
-            Err(error) if error.cause.is_race() && error.undoing.is_empty() && tries < TRIES => {
+            Err(error) if error.may_help_to_look_again() && tries < TRIES => {
                 log.warn(&format!("{error}; looking again"));
                 tries += 1;
             }

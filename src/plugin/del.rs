@@ -5,7 +5,8 @@
 //! the pod goes with its namespace.
 
 use super::ends::{End, Ends};
-use super::{attachment, code_of};
+use super::{TRIES, attachment};
+use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
@@ -20,33 +21,65 @@ use crate::shaping::{Shape, Site};
 pub(super) fn del(request: &Request, log: &Log) -> Result<(), CniError> {
     let errors = remove(request, log);
     let Some(first) = errors.first() else { return Ok(()) };
-    let code = code_of(first);
+    let code = first.code;
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let message = format!("not everything could be removed: {}; call DEL again", errors.join("; "));
     Err(CniError::new(code, message))
 }
 
 /// The work of DEL, which is also that of an ADD without limits. Returns what is left on the host.
-pub(super) fn remove(request: &Request, log: &Log) -> Vec<KernelError> {
+pub(super) fn remove(request: &Request, log: &Log) -> Vec<CniError> {
+    let mut tries = 1;
+    loop {
+        let Left { pod, host } = remove_once(request, log);
+        if tries == TRIES || (pod.is_empty() && host.is_empty()) {
+            for error in pod {
+                log.warn(&format!("in the pod: {error}"));
+            }
+            return host;
+        }
+        tries += 1;
+    }
+}
+
+/// What could not be removed at each end.
+#[derive(Default)]
+struct Left {
+    pod: Vec<KernelError>,
+    host: Vec<CniError>,
+}
+
+fn remove_once(request: &Request, log: &Log) -> Left {
     let attachment = attachment(request);
+    let mut left = Left::default();
     if request.environment.netns.is_some() {
         match Ends::open(request, &attachment) {
             Ok(mut ends) => {
-                for error in ends.pod.clear() {
-                    log.warn(&format!("in the pod: {error}"));
-                }
+                left.pod = ends.pod.clear();
                 if let Some(host) = &mut ends.host {
-                    return host.clear();
+                    left.host = host.clear().into_iter().map(CniError::from).collect();
+                    return left;
                 }
             }
             // The namespace is gone, or the interface: what the host has is known by its name.
-            Err(error) => log.debug(&format!("only the host's end is left: {error}")),
+            Err(error) if is_gone(&error) => {
+                log.debug(&format!("only the host's end is left: {error}"));
+            }
+            // It may be there, and a root qdisc of ours with it, which only the interface tells.
+            Err(error) => left.host.push(error),
         }
     }
     match Socket::open() {
-        Ok(mut host) => sweep(&mut host, &attachment.tag()),
-        Err(error) => vec![error],
+        Ok(mut host) => {
+            left.host.extend(sweep(&mut host, &attachment.tag()).into_iter().map(CniError::from));
+        }
+        Err(error) => left.host.push(error.into()),
     }
+    left
+}
+
+fn is_gone(error: &CniError) -> bool {
+    matches!(error.code, Code::InvalidEnvironment | Code::NoInterface)
 }
 
 impl End {

@@ -19,6 +19,10 @@ use crate::log::Log;
 use crate::policy::{LogSettings, PolicyError, Settings};
 use crate::shaping::Attachment;
 
+/// Another program may add or remove something between our look and our step, and memory may be
+/// short for a moment; then we look again.
+const TRIES: usize = 3;
+
 /// Runs the plugin on this process's environment and standard streams.
 pub fn main() -> ExitCode {
     let mut cni_version = version::NEWEST.to_string();

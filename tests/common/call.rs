@@ -21,6 +21,8 @@ pub struct Call {
     config: Map<String, Value>,
     stdin: Option<String>,
     privileged: bool,
+    under: Vec<String>,
+    program: String,
 }
 
 /// What a call left behind, the kernel aside.
@@ -79,6 +81,8 @@ impl Call {
             config,
             stdin: None,
             privileged: true,
+            under: Vec::new(),
+            program: PLUGIN.to_owned(),
         };
         call.env("CNI_COMMAND", verb).env("CNI_PATH", "/opt/cni/bin")
     }
@@ -98,6 +102,8 @@ impl Call {
             config,
             stdin: None,
             privileged: true,
+            under: Vec::new(),
+            program: PLUGIN.to_owned(),
         };
         call.env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", "c1")
@@ -222,6 +228,18 @@ impl Call {
         self
     }
 
+    /// The plugin is run by another program: words before its own on the command line.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A copy of the plugin at another path.
+    pub fn program(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.program);
+        self
+    }
+
     /// Makes the call inside the lab, with nothing in its environment but what the call sets.
     pub fn run(&self) -> Outcome {
         let timeout = peer("timeout").expect("coreutils are there");
@@ -229,9 +247,11 @@ impl Call {
         let setpriv = peer("setpriv").expect("Lab::open asked for it");
         let drop_all = [setpriv.to_str().expect("a path in UTF-8"), "--bounding-set", "-all", "--"];
         let prefix = if self.privileged { &[][..] } else { &drop_all[..] };
+        let under: Vec<&str> = self.under.iter().map(String::as_str).collect();
+        let words = [prefix, &[timeout, PATIENCE_SECONDS], &under, &[&self.program]].concat();
         let child = self
             .node
-            .command(&[prefix, &[timeout, PATIENCE_SECONDS, PLUGIN]].concat())
+            .command(&words)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::piped())

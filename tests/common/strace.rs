@@ -1,0 +1,82 @@
+//! The plugin under strace: its system calls counted, failed, stopped or ended in a kill.
+
+use std::time::{Duration, Instant};
+
+use super::{Call, Outcome, TempDir, require_peer};
+
+/// System calls by which netlink requests go out: each is one or several requests.
+pub const SENDS: &str = "sendto,sendmsg";
+
+/// System calls by which netlink answers come in.
+pub const RECEIVES: &str = "recvfrom,recvmsg";
+
+/// strace, and a folder for what it writes.
+pub struct Strace {
+    program: String,
+    folder: TempDir,
+}
+
+impl Strace {
+    /// Looks for strace; where it is missing, skips the test (`None`).
+    pub fn find() -> Option<Self> {
+        let program = require_peer("strace")?.to_str().expect("a path in UTF-8").to_owned();
+        Some(Self { program, folder: TempDir::new() })
+    }
+
+    /// Makes the call, which must succeed, and says how often it made these system calls.
+    pub fn count(&self, call: &Call, names: &str) -> usize {
+        self.with(call, names, None).ok();
+        let log = self.log();
+        let count = log.lines().filter(|line| line.contains('(')).count();
+        assert!(count > 0, "no {names} in:\n{log}");
+        count
+    }
+
+    /// The call, killed as it is about to make the system call number `at` (from 1) of `names`.
+    pub fn killed(&self, call: &Call, names: &str, at: usize) -> Outcome {
+        self.with(call, names, Some(&format!("signal=KILL:when={at}"))).run()
+    }
+
+    /// The call with a system call that fails: `when` is a number from 1, or `3+` for the third and
+    /// all after it. The kernel does not see that system call.
+    pub fn failed(&self, call: &Call, names: &str, error: &str, when: &str) -> Outcome {
+        self.with(call, names, Some(&format!("error={error}:when={when}"))).run()
+    }
+
+    /// The call, stopped after the system call number `at` (from 1); meanwhile `deed` is done.
+    pub fn stopped(&self, call: &Call, names: &str, at: usize, deed: impl FnOnce()) -> Outcome {
+        let call = self.with(call, names, Some(&format!("signal=STOP:when={at}")));
+        let _ = std::fs::remove_file(self.folder.path().join("log"));
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| call.run());
+            let patience = Instant::now() + Duration::from_secs(10);
+            let stopped = loop {
+                let log = self.log();
+                if let Some(line) = log.lines().find(|line| line.contains("stopped by SIGSTOP")) {
+                    break line.split(' ').next().expect("-f prints the process").to_owned();
+                }
+                assert!(Instant::now() < patience, "not stopped at {at}:\n{log}");
+                std::thread::sleep(Duration::from_millis(2));
+            };
+            deed();
+            let pid = nix::unistd::Pid::from_raw(stopped.parse().expect("a number"));
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).expect("it waits");
+            running.join().expect("the call ends")
+        })
+    }
+
+    fn with(&self, call: &Call, names: &str, inject: Option<&str>) -> Call {
+        let trace = format!("trace={names}");
+        let inject = inject.map(|what| format!("inject={names}:{what}"));
+        let log = self.folder.file("log");
+        let mut words = vec![self.program.as_str(), "-f", "-o", &log, "-e", &trace];
+        if let Some(inject) = &inject {
+            words.extend(["-e", inject]);
+        }
+        call.clone().under(&words)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
