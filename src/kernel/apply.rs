@@ -148,13 +148,22 @@ impl<'a> Applier<'a> {
     }
 
     /// Takes back, last first, all that [`Applier::apply`] did or may have done; returns what could
-    /// not be.
+    /// not be. An IFB stays as it is while a filter may still point at it: a pod behind it would be
+    /// cut off.
     pub fn take_back(&mut self) -> Vec<KernelError> {
         let mut errors = Vec::new();
+        let mut in_use = [false; 2];
         let done = std::mem::take(&mut self.done);
         for step in done.iter().rev().filter_map(undo) {
+            if step.ifb().is_some_and(|hook| in_use[hook as usize]) {
+                continue;
+            }
             let result = match step {
-                Step::DropFilter(hook) => self.drop_filter(hook),
+                Step::DropFilter(hook) => {
+                    let result = self.drop_filter(hook);
+                    in_use[hook as usize] |= result.is_err();
+                    result
+                }
                 Step::DelHook => self.drop_hook(),
                 Step::DelIfb { hook } => self.drop_ifb(hook),
                 Step::AddFilter { hook, .. } => self.restore_filter(hook, step),

@@ -104,6 +104,25 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The hook whose IFB this step changes.
+    pub fn ifb(&self) -> Option<Hook> {
+        match self {
+            Self::CreateIfb(hook)
+            | Self::UpIfb(hook)
+            | Self::DownIfb(hook)
+            | Self::LabelIfb { hook, .. }
+            | Self::RestoreLabel { hook, .. }
+            | Self::DelIfb { hook }
+            | Self::AddTbf { place: Place::Ifb(hook), .. }
+            | Self::ChangeTbf { place: Place::Ifb(hook), .. }
+            | Self::ReplaceLeaf { place: Place::Ifb(hook), .. }
+            | Self::DelTbf { place: Place::Ifb(hook), .. } => Some(*hook),
+            _ => None,
+        }
+    }
+}
+
 /// Somebody else is where we would have to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
