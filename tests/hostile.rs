@@ -252,7 +252,7 @@ fn each_deed(verb: &str) {
                 assert_eq!(pong.received, 1, "{case}: the pod is cut off");
             }
             // and DEL takes what is left, and nothing of anybody else
-            add(&pod, way).verb("DEL").ok();
+            call.verb("DEL").ok();
             for name in ["veth0", "renamed0"] {
                 lab.attempt(&["ip", "link", "del", name]);
             }
