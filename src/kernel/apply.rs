@@ -63,8 +63,8 @@ impl<'a> Applier<'a> {
 
     /// Does all steps, or takes back those that it did.
     ///
-    /// An IFB that nothing points at any more and that cannot be removed is no reason to fail: it
-    /// harms nobody, and the next call removes it. Such errors are returned as warnings.
+    /// An IFB that nothing points at any more and that cannot be removed, tried twice, is no reason
+    /// to fail: it harms nobody, and the next call removes it. Such errors are returned as warnings.
     ///
     /// # Errors
     /// The first step that failed, and what could not be taken back.
@@ -74,8 +74,8 @@ impl<'a> Applier<'a> {
             let (mut done, error) = self.batch(batch);
             self.done.append(&mut done);
             match error {
-                Some(error) if batch.iter().all(|s| matches!(s, Step::DelIfb { .. })) => {
-                    warnings.push(error);
+                Some(_) if batch.iter().all(|s| matches!(s, Step::DelIfb { .. })) => {
+                    warnings.extend(self.batch(batch).1);
                 }
                 Some(cause) => return Err(ApplyError { cause, undoing: self.take_back() }),
                 None => {}

@@ -134,19 +134,19 @@ impl Socket {
     /// (netlink_sendmsg in net/netlink/af_netlink.c). So it may be made again.
     fn send(&self, bytes: &[u8], doing: &[String]) -> Result<(), KernelError> {
         let mut wait = MEMORY_WAIT;
-        for _ in 1..CALL_TRIES {
+        let mut tries = 1;
+        loop {
             match send(self.inner.as_raw_fd(), bytes, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN) => {
+                Err(Errno::EINTR) if tries < CALL_TRIES => {}
+                Err(Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN) if tries < CALL_TRIES => {
                     std::thread::sleep(wait);
                     wait *= 2;
                 }
-                Err(_) => break,
+                Err(errno) => return Err(exchange_error(doing, "send", errno)),
             }
+            tries += 1;
         }
-        let failed = |errno| exchange_error(doing, "send", errno);
-        send(self.inner.as_raw_fd(), bytes, MsgFlags::empty()).map(drop).map_err(failed)
     }
 
     /// Every request has its answer, at worst that none could be had.
