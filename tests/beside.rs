@@ -5,11 +5,11 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{
     Call, Direction, Flow, Lab, Ns, PLUGIN, Pod, Shape, Snapshot, TempDir, Traffic, Way,
-    require_peer,
+    assert_drops_the_port, require_peer,
 };
 use serde_json::{Value, json};
 
@@ -163,8 +163,7 @@ fn behind_a_filter_that_takes_every_packet_no_limit_is_pretended() {
 
 // ---- programs that guard -------------------------------------------------------------------
 
-/// Classic BPF: IPv4, UDP, first fragment, destination port 9999: match.
-const DROPPED_PORT: u16 = 9999;
+/// Classic BPF: IPv4, UDP, first fragment, destination port [`DROPPED_PORT`]: match.
 const MATCH_PORT: &str = "9,40 0 0 12,21 0 6 2048,48 0 0 23,21 0 4 17,177 0 0 14,72 0 0 16,\
     21 0 1 9999,6 0 0 4294967295,6 0 0 0,";
 
@@ -178,32 +177,6 @@ fn guard(lab: &Lab) {
         words.iter().map(|w| if *w == "CODE" { MATCH_PORT } else { w }).collect();
     lab.run(&words);
     lab.sh("ip link set grave down");
-}
-
-/// UDP datagrams that came in for ports where nobody listens.
-fn unheard(ns: &Ns) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/net/snmp", ns.pid)).unwrap();
-    let mut lines = text.lines().filter(|line| line.starts_with("Udp: "));
-    let (names, numbers) = (lines.next().unwrap(), lines.next().unwrap());
-    let mut pairs = names.split(' ').zip(numbers.split(' '));
-    pairs.find(|(name, _)| *name == "NoPorts").unwrap().1.parse().unwrap()
-}
-
-/// Sends to the port that is dropped, then to another one: only the second arrives.
-fn assert_drops_the_port(lab: &Lab, pod: &Pod, case: &str) {
-    let send = |port: u16| {
-        let script = format!("echo word > /dev/udp/{}/{port}", pod.eth0.host_v4);
-        pod.run(&["bash", "-c", &script]);
-    };
-    let before = unheard(lab);
-    (0..3).for_each(|_| send(DROPPED_PORT));
-    // The way keeps the order: when this one is there, the others have been dropped.
-    send(DROPPED_PORT - 1);
-    let patience = Instant::now() + Duration::from_secs(5);
-    while unheard(lab) == before {
-        assert!(Instant::now() < patience, "{case}: what is allowed arrives");
-    }
-    assert_eq!(unheard(lab), before + 1, "{case}: what is forbidden does not");
 }
 
 #[test]

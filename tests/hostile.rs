@@ -40,10 +40,7 @@ mod bypass {
     /// Starts this test again inside the pod, as the sender: `eth0`, its own MAC and address, and
     /// those of the host.
     pub(super) fn start(pod: &Ns, target: &str) -> Child {
-        let own = std::env::current_exe().unwrap();
-        let test = std::thread::current().name().unwrap().to_owned();
-        let argv = [own.to_str().unwrap(), "--exact", &test, "--nocapture", "--test-threads=1"];
-        pod.spawn(&argv, &[(TARGET, target)])
+        common::start_test_again(pod, TARGET, target)
     }
 
     /// Sends for ever where [`start`] asked for it.

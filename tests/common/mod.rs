@@ -16,6 +16,7 @@
 
 mod call;
 mod damage;
+mod guard;
 mod lab;
 mod ns;
 mod peers;
@@ -31,9 +32,11 @@ mod witness;
 
 pub use call::{Call, CniError, Outcome, PLUGIN};
 pub use damage::Damage;
+pub use guard::{DROPPED_PORT, assert_drops_the_port};
 pub use lab::{Interface, Lab, Pod, PodSpec};
 pub use ns::Ns;
 pub use peers::{peer, require_peer, skip};
+pub use roles::start_test_again;
 pub use shape::{Direction, Limit, Shape, Way, our_pref};
 pub use shipped::{Recorded, shipped_plugin};
 pub use snapshot::Snapshot;

@@ -23,10 +23,15 @@ pub(super) const MARK: &str = "role: ";
 
 /// Starts `role` inside `ns`: words, the first one names it.
 pub(super) fn start(ns: &Ns, role: &str) -> Child {
+    start_test_again(ns, ROLE, role)
+}
+
+/// Starts the running test again inside `ns`, with a variable that says what it is to do there.
+pub fn start_test_again(ns: &Ns, variable: &str, value: &str) -> Child {
     let own = std::env::current_exe().expect("the test binary has a path");
     let own = own.to_str().expect("a path in UTF-8");
     let test = peers::test_name();
-    ns.spawn(&[own, "--exact", &test, "--nocapture", "--test-threads=1"], &[(ROLE, role)])
+    ns.spawn(&[own, "--exact", &test, "--nocapture", "--test-threads=1"], &[(variable, value)])
 }
 
 /// Plays the role that the environment asks for, and does not come back then.

@@ -1,0 +1,177 @@
+//! A BPF policy program that guards the host interface through TCX (Linux 6.6 and later), which
+//! netlink does not show.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test file")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+
+use common::{Call, DROPPED_PORT, Lab, Shape, Snapshot, Way, assert_drops_the_port};
+use serde_json::json;
+
+const M: u64 = 1_000_000;
+
+/// The program and its link, made by hand through bpf(2): no compiler and no loader is needed.
+mod program {
+    #![allow(unsafe_code, reason = "bpf(2) has no safe name")]
+
+    use nix::libc;
+
+    use super::DROPPED_PORT;
+
+    /// bpf(2) commands and types (include/uapi/linux/bpf.h).
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const BPF_LINK_CREATE: libc::c_int = 28;
+    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+    const BPF_TCX_INGRESS: u32 = 46;
+    const TCX_DROP: i32 = 2;
+    const TCX_NEXT: i32 = -1;
+
+    #[repr(C)]
+    #[derive(Default)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+    }
+
+    #[repr(C)]
+    #[derive(Default)]
+    struct Link {
+        program: u32,
+        index: u32,
+        attach_type: u32,
+        flags: u32,
+        relative: u32,
+        _padding: u32,
+        revision: u64,
+    }
+
+    /// One instruction: code, registers (source above, destination below), offset, constant.
+    fn instruction((code, registers, offset, constant): (u8, u8, i16, i32)) -> u64 {
+        let mut bytes = [code, registers, 0, 0, 0, 0, 0, 0];
+        bytes[2..4].copy_from_slice(&offset.to_ne_bytes());
+        bytes[4..].copy_from_slice(&constant.to_ne_bytes());
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn bpf<T>(command: libc::c_int, attributes: &T) -> Result<u32, std::io::Error> {
+        let size = size_of::<T>() as libc::c_uint;
+        // SAFETY: the kernel reads `size` bytes of `attributes` and what it points to, all of which
+        // live through the call.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size) };
+        u32::try_from(result).map_err(|_| std::io::Error::last_os_error())
+    }
+
+    /// Guards the interface `index`; the guard goes when the process ends.
+    pub(super) fn attach(index: u32) -> Result<(), std::io::Error> {
+        // IPv4, UDP, a header of 20 bytes, the port: drop; all else goes on.
+        let program = [
+            (0xbf, 0x16, 0, 0),
+            (0x28, 0, 0, 12),
+            (0x55, 0, 6, 0x800),
+            (0x30, 0, 0, 23),
+            (0x55, 0, 4, 17),
+            (0x28, 0, 0, 36),
+            (0x55, 0, 2, i32::from(DROPPED_PORT)),
+            (0xb7, 0, 0, TCX_DROP),
+            (0x95, 0, 0, 0),
+            (0xb7, 0, 0, TCX_NEXT),
+            (0x95, 0, 0, 0),
+        ]
+        .map(instruction);
+        let load = Load {
+            kind: BPF_PROG_TYPE_SCHED_CLS,
+            count: program.len() as u32,
+            instructions: program.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            ..Load::default()
+        };
+        let program = bpf(BPF_PROG_LOAD, &load)?;
+        let attach_type = BPF_TCX_INGRESS;
+        bpf(BPF_LINK_CREATE, &Link { program, index, attach_type, ..Link::default() })?;
+        Ok(())
+    }
+}
+
+const INDEX: &str = "POD_BANDWIDTH_TCX";
+const ATTACHED: &str = "tcx: attached";
+
+/// Guards where [`guard`] asked for it, until its standard output closes.
+fn play_if_asked() {
+    let Ok(index) = std::env::var(INDEX) else { return };
+    match program::attach(index.parse().unwrap()) {
+        Ok(()) => println!("\n{ATTACHED}"),
+        Err(error) => println!("\ntcx: {error}"),
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A process that guards `veth0`.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Guards `veth0`; `None` where this kernel or user cannot, in words.
+fn guard(lab: &Lab) -> Option<Guard> {
+    let index = lab.link("veth0").unwrap()["ifindex"].to_string();
+    let mut guard = Guard(common::start_test_again(lab, INDEX, &index));
+    let lines = BufReader::new(guard.0.stdout.take().unwrap()).lines();
+    let said = lines.map_while(Result::ok).find(|line| line.starts_with("tcx: "));
+    if said.as_deref() == Some(ATTACHED) {
+        return Some(guard);
+    }
+    // Older kernels have no TCX, and only root may load a program: then there is nothing to guard.
+    eprintln!("no TCX here: {said:?}");
+    None
+}
+
+#[test]
+fn a_program_that_was_there_before_us_still_drops() {
+    play_if_asked();
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    let Some(_guard) = guard(&lab) else { return };
+    let before = Snapshot::of(&[&lab, &pod]);
+    assert_drops_the_port(&lab, &pod, "alone");
+    // Without any configuration the limit goes into the pod.
+    let call = Call::add(&pod).limits("10M", "20M");
+    call.ok();
+    assert_eq!(Shape::of(&pod, Way::Pod).rates(), (10 * M, 20 * M));
+    assert_drops_the_port(&lab, &pod, "auto");
+    call.clone().verb("CHECK").ok();
+    call.clone().verb("DEL").ok();
+    before.assert_same(&Snapshot::of(&[&lab, &pod]), "auto, DEL");
+    // On the host it is refused.
+    call.key("placement", json!("host")).error(101).says(&["BPF"]);
+}
+
+#[test]
+fn a_program_that_comes_after_us_drops_in_every_placement() {
+    play_if_asked();
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let call = Call::add(&pod).way(way).limits("10M", "20M");
+        call.ok();
+        let Some(_guard) = guard(&lab) else { return };
+        // TCX is asked before clsact.
+        assert_drops_the_port(&lab, &pod, &format!("{way:?}"));
+        assert_eq!(Shape::of(&pod, way).rates(), (10 * M, 20 * M), "{way:?}");
+        call.verb("DEL").ok();
+        assert_drops_the_port(&lab, &pod, &format!("{way:?}, DEL"));
+    }
+}
