@@ -132,7 +132,7 @@ fn a_pod_that_sends_past_its_qdiscs_is_held_on_the_host_and_not_in_the_pod() {
         let bits = bypassed(&lab, &pod);
         match way {
             // Cooperative: docs/placement.md says so.
-            Way::Pod => assert!(bits > 100e6, "{way:?}: {bits:.0} bit/s under a limit of 10M"),
+            Way::Pod => assert!(bits > 30e6, "{way:?}: {bits:.0} bit/s under a limit of 10M"),
             _ => assert!((5e6..10.8e6).contains(&bits), "{way:?}: {bits:.0} bit/s"),
         }
         println!("{way:?}: {:.1} Mbit/s past a limit of 10M", bits / 1e6);

@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Call, Lab, Pod, SENDS, Shape, Snapshot, Strace, Way};
+use common::{Call, Lab, Pod, RECEIVES, SENDS, Shape, Snapshot, Strace, Way};
 
 const M: u64 = 1_000_000;
 
@@ -138,5 +138,73 @@ fn a_move_that_is_killed_leaves_what_the_next_call_mends() {
         let (killed, repair) = (call.clone(), call);
         Story { name, given, killed, repair, way: to, rates: (10 * M, 20 * M) }
             .play(&pod, &untouched);
+    }
+}
+
+#[test]
+fn a_rollback_that_is_killed_leaves_what_the_next_call_mends() {
+    let Some(strace) = Strace::find() else { return };
+    for (from, to) in [
+        (None, Way::Root),
+        (None, Way::Hooks),
+        (None, Way::Pod),
+        (Some(Way::Root), Way::Pod),
+        (Some(Way::Pod), Way::Root),
+    ] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let untouched = state(&pod);
+        let given = || drop(from.map(|way| add(&pod, way, "10M", "20M").ok()));
+        let call = add(&pod, to, "10M", "20M");
+        let way = from.unwrap_or(to);
+        given();
+        let fault = match from {
+            // The last request of all: every other step is taken back.
+            None => strace.count(&call, SENDS),
+            // The second but last: what removes the old TBF or filter, before the IFB goes.
+            Some(_) => strace.count(&call, SENDS) - 1,
+        };
+        call.clone().verb("DEL").ok();
+        given();
+        // Kills before the fault are the business of the other tests. Each of the two last requests
+        // has at most two answers.
+        let first = strace.count(&call, RECEIVES) - 4;
+        call.clone().verb("DEL").ok();
+        let mut changed = 0;
+        for at in first.. {
+            let case = format!("{from:?} to {to:?}, killed at answer {at} after fault {fault}");
+            given();
+            let before = state(&pod);
+            let outcome = strace.killed_after_a_fault(&call, fault, at);
+            if outcome.status == Some(1) {
+                // All was taken back; a filter that was made again has a new action index.
+                if let Some(way) = from {
+                    add(&pod, way, "10M", "20M").verb("CHECK").ok();
+                } else {
+                    before.assert_same(&state(&pod), &case);
+                }
+                break;
+            }
+            assert!(![Some(0), Some(124)].contains(&outcome.status), "{case}: {outcome:#?}");
+            assert_reaches_the_host(&pod, &case);
+            if state(&pod) == before {
+                continue;
+            }
+            changed += 1;
+            let repair = if at % 2 == 0 { &call } else { &add(&pod, way, "10M", "20M") };
+            repair.ok();
+            let way = if at % 2 == 0 { to } else { way };
+            assert_eq!(Shape::of(&pod, way).rates(), (10 * M, 20 * M), "{case}");
+            repair.clone().verb("DEL").ok();
+            untouched.assert_same(&state(&pod), &format!("{case}, ADD, DEL"));
+            given();
+            strace.killed_after_a_fault(&call, fault, at);
+            assert_reaches_the_host(&pod, &case);
+            call.clone().verb("DEL").ok();
+            untouched.assert_same(&state(&pod), &format!("{case}, DEL"));
+        }
+        assert!(changed > 2, "{from:?} to {to:?}: only {changed} kills found something done");
+        call.verb("DEL").ok();
+        untouched.assert_same(&state(&pod), &format!("{from:?} to {to:?}"));
     }
 }

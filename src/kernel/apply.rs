@@ -149,12 +149,27 @@ impl<'a> Applier<'a> {
 
     /// Takes back, last first, all that [`Applier::apply`] did or may have done; returns what could
     /// not be. An IFB stays as it is while a filter may still point at it: a pod behind it would be
-    /// cut off.
+    /// cut off. Hook and filters go and come in one send, so that a kill does not part them.
     pub fn take_back(&mut self) -> Vec<KernelError> {
-        let mut errors = Vec::new();
-        let mut in_use = [false; 2];
         let done = std::mem::take(&mut self.done);
-        for step in done.iter().rev().filter_map(undo) {
+        let mut steps: Vec<Step> = done.iter().rev().filter_map(undo).collect();
+        let mut errors = Vec::new();
+        if steps.contains(&Step::DelHook) {
+            let with_filters = self.drop_hook().unwrap_or_else(|error| {
+                errors.push(error);
+                false
+            });
+            let is_done = |step: &Step| match step {
+                Step::DropFilter(_) => with_filters,
+                step => *step == Step::DelHook,
+            };
+            steps.retain(|step| !is_done(step));
+        }
+        let is_restored = |step: &Step| matches!(step, Step::AddHook | Step::AddFilter { .. });
+        let (restored, steps) = steps.into_iter().partition::<Vec<_>, _>(is_restored);
+        errors.extend(self.restore_filters(&restored).err());
+        let mut in_use = [false; 2];
+        for step in steps {
             if step.ifb().is_some_and(|hook| in_use[hook as usize]) {
                 continue;
             }
@@ -164,13 +179,12 @@ impl<'a> Applier<'a> {
                     in_use[hook as usize] |= result.is_err();
                     result
                 }
-                Step::DelHook => self.drop_hook(),
                 Step::DelIfb { hook } => self.drop_ifb(hook),
-                Step::AddFilter { hook, .. } => self.restore_filter(hook, step),
                 step => self.batch(&[step]).1.map_or(Ok(()), Err),
             };
-            errors.extend(result.err().filter(|error| !error.is_gone()));
+            errors.extend(result.err());
         }
+        errors.retain(|error| !error.is_gone());
         errors
     }
 
@@ -182,15 +196,22 @@ impl<'a> Applier<'a> {
         self.batch(&[Step::DelIfb { hook }]).1.map_or(Ok(()), Err)
     }
 
-    /// Removes the hook that we made, unless another program has put a filter there meanwhile.
-    fn drop_hook(&mut self) -> Result<(), KernelError> {
+    /// Removes the hook that we made with our filters, unless another program has put one there
+    /// meanwhile; says whether it did.
+    fn drop_hook(&mut self) -> Result<bool, KernelError> {
         for hook in Hook::ALL {
             let at = (hook, HookKind::Clsact);
-            if !filters(self.socket, self.device, at, &self.site.device)?.is_empty() {
-                return Ok(());
+            let all = filters(self.socket, self.device, at, &self.site.device)?;
+            if all.iter().any(|filter| !self.points_at_ifb(filter, hook)) {
+                return Ok(false);
             }
         }
-        self.batch(&[Step::DelHook]).1.map_or(Ok(()), Err)
+        self.batch(&[Step::DelHook]).1.map_or(Ok(true), Err)
+    }
+
+    fn points_at_ifb(&self, filter: &Filter, hook: Hook) -> bool {
+        let index = self.ifbs[hook as usize];
+        matches!(filter.owner, Owner::Ours { target, .. } if Some(target) == index)
     }
 
     /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
@@ -205,22 +226,27 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// Makes a filter again that was removed, or may have been.
-    fn restore_filter(&mut self, hook: Hook, step: Step) -> Result<(), KernelError> {
-        match self.filters_to_ifb(hook)?.1.is_empty() {
-            true => self.batch(&[step]).1.map_or(Ok(()), Err),
-            false => Ok(()),
+    /// Makes the filters again that were removed, or may have been, with the hook that they need.
+    fn restore_filters(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        let mut batch = Vec::new();
+        for step in steps {
+            let is_there = match step {
+                Step::AddFilter { hook, .. } => !self.filters_to_ifb(*hook)?.1.is_empty(),
+                _ => false,
+            };
+            batch.extend((!is_there).then(|| step.clone()));
         }
+        if batch.is_empty() || (batch == [Step::AddHook] && steps.len() > 1) {
+            return Ok(());
+        }
+        self.batch(&batch).1.map_or(Ok(()), Err)
     }
 
     /// All filters of a hook, and those of ours that point at the IFB behind it.
     fn filters_to_ifb(&mut self, hook: Hook) -> Result<(Vec<Filter>, Vec<Filter>), KernelError> {
-        let index = self.ifb(hook)?;
         let at = (hook, self.hook_kind());
         let all = filters(self.socket, self.device, at, &self.site.device)?;
-        let is_ours =
-            |f: &&Filter| matches!(f.owner, Owner::Ours { target, .. } if target == index);
-        let ours = all.iter().filter(is_ours).cloned().collect();
+        let ours = all.iter().filter(|filter| self.points_at_ifb(filter, hook)).cloned().collect();
         Ok((all, ours))
     }
 

@@ -25,7 +25,7 @@ impl Strace {
 
     /// Makes the call, which must succeed, and says how often it made these system calls.
     pub fn count(&self, call: &Call, names: &str) -> usize {
-        self.with(call, names, None).ok();
+        self.with(call, &[(names, "")]).ok();
         let log = self.log();
         let count = log.lines().filter(|line| line.contains('(')).count();
         assert!(count > 0, "no {names} in:\n{log}");
@@ -34,18 +34,25 @@ impl Strace {
 
     /// The call, killed as it is about to make the system call number `at` (from 1) of `names`.
     pub fn killed(&self, call: &Call, names: &str, at: usize) -> Outcome {
-        self.with(call, names, Some(&format!("signal=KILL:when={at}"))).run()
+        self.with(call, &[(names, &format!("signal=KILL:when={at}"))]).run()
+    }
+
+    /// The call whose send number `fault` is refused, killed as it is about to receive answer number
+    /// `at` (both from 1): so when the request before it has been done.
+    pub fn killed_after_a_fault(&self, call: &Call, fault: usize, at: usize) -> Outcome {
+        let (error, kill) = (format!("error=EPERM:when={fault}"), format!("signal=KILL:when={at}"));
+        self.with(call, &[(SENDS, &error), (RECEIVES, &kill)]).run()
     }
 
     /// The call with a system call that fails: `when` is a number from 1, or `3+` for the third and
     /// all after it. The kernel does not see that system call.
     pub fn failed(&self, call: &Call, names: &str, error: &str, when: &str) -> Outcome {
-        self.with(call, names, Some(&format!("error={error}:when={when}"))).run()
+        self.with(call, &[(names, &format!("error={error}:when={when}"))]).run()
     }
 
     /// The call, stopped after the system call number `at` (from 1); meanwhile `deed` is done.
     pub fn stopped(&self, call: &Call, names: &str, at: usize, deed: impl FnOnce()) -> Outcome {
-        let call = self.with(call, names, Some(&format!("signal=STOP:when={at}")));
+        let call = self.with(call, &[(names, &format!("signal=STOP:when={at}"))]);
         let _ = std::fs::remove_file(self.folder.path().join("log"));
         std::thread::scope(|scope| {
             let running = scope.spawn(|| call.run());
@@ -65,14 +72,15 @@ impl Strace {
         })
     }
 
-    fn with(&self, call: &Call, names: &str, inject: Option<&str>) -> Call {
-        let trace = format!("trace={names}");
-        let inject = inject.map(|what| format!("inject={names}:{what}"));
+    /// `faults`: system calls that are traced, and what is done to them, if anything.
+    fn with(&self, call: &Call, faults: &[(&str, &str)]) -> Call {
+        let names: Vec<&str> = faults.iter().map(|(names, _)| *names).collect();
+        let mut expressions = vec![format!("trace={}", names.join(","))];
+        let injected = faults.iter().filter(|(_, what)| !what.is_empty());
+        expressions.extend(injected.map(|(names, what)| format!("inject={names}:{what}")));
         let log = self.folder.file("log");
-        let mut words = vec![self.program.as_str(), "-f", "-o", &log, "-e", &trace];
-        if let Some(inject) = &inject {
-            words.extend(["-e", inject]);
-        }
+        let mut words = vec![self.program.as_str(), "-f", "-o", &log];
+        expressions.iter().for_each(|expression| words.extend(["-e", expression]));
         call.clone().under(&words)
     }
 
