@@ -17,6 +17,7 @@ pub mod privilege;
 pub mod qdisc;
 pub mod sandbox;
 pub mod socket;
+mod take_back;
 #[cfg(test)]
 mod testing;
 mod wire;

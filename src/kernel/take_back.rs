@@ -1,0 +1,118 @@
+//! Taking back: what an [`Applier`] has done, or may have done, is undone where a later step failed.
+//!
+//! The pod keeps its network at every moment of it too, and a kill leaves nothing that the next call
+//! does not know as ours.
+
+use super::apply::Applier;
+use super::error::KernelError;
+use super::filter;
+use super::observe::filters;
+use crate::shaping::describe;
+use crate::shaping::plan::Step;
+use crate::shaping::site::{Filter, Hook, HookKind, Owner};
+use crate::shaping::undo::undo;
+
+impl Applier<'_> {
+    /// Takes back, last first, all that [`Applier::apply`] did or may have done; returns what could
+    /// not be. An IFB stays as it is while a filter may still point at it: a pod behind it would be
+    /// cut off. Hook and filters go and come in one send, so that a kill does not part them.
+    pub fn take_back(&mut self) -> Vec<KernelError> {
+        let done = std::mem::take(&mut self.done);
+        let mut steps: Vec<Step> = done.iter().rev().filter_map(undo).collect();
+        let mut errors = Vec::new();
+        if steps.contains(&Step::DelHook) {
+            let with_filters = self.drop_hook().unwrap_or_else(|error| {
+                errors.push(error);
+                false
+            });
+            let is_done = |step: &Step| match step {
+                Step::DropFilter(_) => with_filters,
+                step => *step == Step::DelHook,
+            };
+            steps.retain(|step| !is_done(step));
+        }
+        let is_restored = |step: &Step| matches!(step, Step::AddHook | Step::AddFilter { .. });
+        let (restored, steps) = steps.into_iter().partition::<Vec<_>, _>(is_restored);
+        errors.extend(self.restore_filters(&restored).err());
+        let mut in_use = [false; 2];
+        for step in steps {
+            if step.ifb().is_some_and(|hook| in_use[hook as usize]) {
+                continue;
+            }
+            let result = match step {
+                Step::DropFilter(hook) => {
+                    let result = self.drop_filter(hook);
+                    in_use[hook as usize] |= result.is_err();
+                    result
+                }
+                Step::DelIfb { hook } => self.drop_ifb(hook),
+                step => self.batch(&[step]).1.map_or(Ok(()), Err),
+            };
+            errors.extend(result.err());
+        }
+        errors.retain(|error| !error.is_gone());
+        errors
+    }
+
+    /// Removes the IFB behind `hook`, which may have been made without our knowing its index.
+    fn drop_ifb(&mut self, hook: Hook) -> Result<(), KernelError> {
+        if self.ifbs[hook as usize].is_none() {
+            self.ifbs[hook as usize] = Some(self.find_ifb(hook)?);
+        }
+        self.batch(&[Step::DelIfb { hook }]).1.map_or(Ok(()), Err)
+    }
+
+    /// Removes the hook that we made with our filters, unless another program has put one there
+    /// meanwhile; says whether it did.
+    fn drop_hook(&mut self) -> Result<bool, KernelError> {
+        for hook in Hook::ALL {
+            let at = (hook, HookKind::Clsact);
+            let all = filters(self.socket, self.device, at, &self.site.device)?;
+            if all.iter().any(|filter| !self.points_at_ifb(filter, hook)) {
+                return Ok(false);
+            }
+        }
+        self.batch(&[Step::DelHook]).1.map_or(Ok(true), Err)
+    }
+
+    fn points_at_ifb(&self, filter: &Filter, hook: Hook) -> bool {
+        let index = self.ifbs[hook as usize];
+        matches!(filter.owner, Owner::Ours { target, .. } if Some(target) == index)
+    }
+
+    /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
+    fn drop_filter(&mut self, hook: Hook) -> Result<(), KernelError> {
+        let (all, ours) = self.filters_to_ifb(hook)?;
+        for filter in &ours {
+            let alone = filter.is_alone_in(&all);
+            let doing = describe::doing(self.site, &Step::DropFilter(hook));
+            let at = (hook, self.hook_kind());
+            self.socket.request(filter::delete(self.device, at, filter, alone, doing))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the filters again that were removed, or may have been, with the hook that they need.
+    fn restore_filters(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        let mut batch = Vec::new();
+        for step in steps {
+            let is_there = match step {
+                Step::AddFilter { hook, .. } => !self.filters_to_ifb(*hook)?.1.is_empty(),
+                _ => false,
+            };
+            batch.extend((!is_there).then(|| step.clone()));
+        }
+        if batch.is_empty() || (batch == [Step::AddHook] && steps.len() > 1) {
+            return Ok(());
+        }
+        self.batch(&batch).1.map_or(Ok(()), Err)
+    }
+
+    /// All filters of a hook, and those of ours that point at the IFB behind it.
+    fn filters_to_ifb(&mut self, hook: Hook) -> Result<(Vec<Filter>, Vec<Filter>), KernelError> {
+        let at = (hook, self.hook_kind());
+        let all = filters(self.socket, self.device, at, &self.site.device)?;
+        let ours = all.iter().filter(|filter| self.points_at_ifb(filter, hook)).cloned().collect();
+        Ok((all, ours))
+    }
+}
