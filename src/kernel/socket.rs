@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use super::collect::Collection;
 use super::error::KernelError;
 use super::netns::NetNs;
 use super::wire;
@@ -157,21 +158,12 @@ impl Socket {
     }
 
     fn collect(&mut self, first: u32, doing: &[String]) -> Result<Vec<Answer>, KernelError> {
-        let mut answers: Vec<Answer> = doing.iter().map(|_| Ok(Vec::new())).collect();
-        let mut open = doing.len();
-        while open > 0 {
+        let mut collection = Collection::new(first, doing);
+        while !collection.is_complete() {
             let length = self.receive(doing)?;
-            let mut rest = &self.buffer[..length];
-            while let Some((message, next)) = Message::first(rest) {
-                rest = next;
-                // Answers to a request that was given up carry an older number.
-                let index = message.sequence.wrapping_sub(first) as usize;
-                if let (Some(answer), Some(doing)) = (answers.get_mut(index), doing.get(index)) {
-                    open -= usize::from(message.add_to(answer, doing));
-                }
-            }
+            collection.add(&self.buffer[..length]);
         }
-        Ok(answers)
+        Ok(collection.into_answers())
     }
 }
 
@@ -190,16 +182,16 @@ fn append(bytes: &mut Vec<u8>, sequence: u32, request: Request) {
 pub(super) const DUMP: u16 = NLM_F_DUMP;
 
 /// A message as it came.
-struct Message<'a> {
+pub(super) struct Message<'a> {
     kind: u16,
     flags: u16,
-    sequence: u32,
+    pub(super) sequence: u32,
     payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// The first message of a datagram and what follows it; `None` at its end.
-    fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    pub(super) fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let length = wire::u32_at(bytes, 0)? as usize;
         let kind_and_flags = wire::u32_at(bytes, 4)?.to_ne_bytes();
         let message = Self {
@@ -212,7 +204,7 @@ impl<'a> Message<'a> {
     }
 
     /// Adds this message to an answer; says whether the answer is complete with it.
-    fn add_to(&self, answer: &mut Answer, doing: &str) -> bool {
+    pub(super) fn add_to(&self, answer: &mut Answer, doing: &str) -> bool {
         if self.flags & NLM_F_DUMP_INTR != 0 {
             *answer = Err(refused(doing, Errno::EINTR, None));
         }
@@ -220,7 +212,8 @@ impl<'a> Message<'a> {
             NLMSG_ERROR | NLMSG_DONE => {
                 let code = wire::u32_at(self.payload, 0).unwrap_or_default() as i32;
                 if code != 0 {
-                    *answer = Err(refused(doing, Errno::from_raw(-code), self.ext_ack()));
+                    let errno = Errno::from_raw(code.saturating_neg());
+                    *answer = Err(refused(doing, errno, self.ext_ack()));
                 }
                 true
             }
@@ -294,6 +287,16 @@ mod tests {
              load the module (modprobe) or install it"
         );
         assert!(error.is_missing_feature() && !error.is_race());
+    }
+
+    #[test]
+    fn an_error_number_without_a_negative_is_an_error_too() {
+        let mut bytes = unknown_kind();
+        bytes[16..20].copy_from_slice(&i32::MIN.to_ne_bytes());
+        let (message, _) = Message::first(&bytes).unwrap();
+        let mut answer = Ok(Vec::new());
+        assert!(message.add_to(&mut answer, "add a TBF to eth0"));
+        assert_eq!(answer.unwrap_err().errno(), Some(Errno::UnknownErrno));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! For byte-level tests: what a request looks like on the wire, and hex as fixtures have it.
+//! For byte-level tests and fuzzing: what a request looks like on the wire, and hex as fixtures have it.
 
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 
