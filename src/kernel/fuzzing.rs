@@ -57,12 +57,3 @@ pub fn filters(payloads: &[Vec<u8>], hook: Hook) -> Vec<Filter> {
 pub fn tbf(bucket: &Bucket) -> Vec<u8> {
     testing::wire(qdisc::add_tbf(1, bucket, false, String::new())).2
 }
-
-/// The payload with which we ask for a redirect to `target`, with the handle that the kernel gives.
-pub fn redirect(hook: Hook, target: u32, made_hook: bool) -> Vec<u8> {
-    const HANDLE: u32 = 0x8000_0800;
-    let at = (hook, HookKind::Clsact);
-    let (_, _, mut bytes) = testing::wire(filter::add(1, at, target, made_hook, String::new()));
-    bytes[8..12].copy_from_slice(&HANDLE.to_ne_bytes());
-    bytes
-}
