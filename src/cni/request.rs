@@ -77,6 +77,7 @@ impl Environment {
         let named = get("CNI_COMMAND").unwrap_or_default();
         let command = Command::ALL.into_iter().find(|c| c.name() == named).ok_or_else(|| {
             let known = Command::ALL.map(Command::name).join(", ");
+            let named = shorten(&named);
             invalid(format!("CNI_COMMAND is {named:?}; it takes one of {known}"))
         })?;
         let required: &[&str] = match command {
@@ -134,8 +135,17 @@ fn check_ifname(name: &str) -> Result<(), CniError> {
     )))
 }
 
-fn shorten(text: &str) -> String {
+/// What an error repeats of an input, at most.
+pub(super) fn shorten(text: &str) -> String {
     text.chars().take(60).collect()
+}
+
+/// What serde_json says; it repeats the whole of a string where it wants something else.
+fn reason(error: &serde_json::Error) -> String {
+    const MOST: usize = 200;
+    let text = error.to_string();
+    let Some((end, _)) = text.char_indices().nth(MOST) else { return text };
+    format!("{}… at line {} column {}", &text[..end], error.line(), error.column())
 }
 
 /// One call: what to do, and with which network configuration.
@@ -162,17 +172,22 @@ impl Request {
         let decoding = |what: String| CniError::new(Code::Decoding, what);
         let fields: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(input).map_err(|error| {
-                decoding(format!("standard input is no network configuration: {error}"))
+                let reason = reason(&error);
+                decoding(format!("standard input is no network configuration: {reason}"))
             })?;
         let mut config = Map::new();
         let mut prev_result = None;
         for (key, value) in fields {
             if key.eq_ignore_ascii_case("prevResult") {
-                prev_result = Some(value).filter(|value| value.get() != "null");
+                // As every key: the exact spelling first, and null is none.
+                if value.get() != "null" && (key == "prevResult" || prev_result.is_none()) {
+                    prev_result = Some(value);
+                }
                 continue;
             }
-            let value = serde_json::from_str(value.get())
-                .map_err(|error| decoding(format!("the value of {key:?}: {error}")))?;
+            let value = serde_json::from_str(value.get()).map_err(|error| {
+                decoding(format!("the value of {:?}: {}", shorten(&key), reason(&error)))
+            })?;
             config.insert(key, value);
         }
         let cni_version = text(&config, "cniVersion")?.unwrap_or_else(|| version::UNNAMED.into());

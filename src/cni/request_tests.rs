@@ -71,6 +71,35 @@ fn prev_result_stays_the_text_it_was() {
 }
 
 #[test]
+fn prev_result_is_found_as_every_key_is() {
+    for (keys, found) in [
+        (r#""PrevResult":{"a":1},"prevResult":{"b":2},"prevresult":{"c":3}"#, r#"{"b":2}"#),
+        (r#""prevresult":{"c":3},"prevResult":null"#, r#"{"c":3}"#),
+        (r#""prevResult":{"b":2},"prevresult":null"#, r#"{"b":2}"#),
+    ] {
+        let request = read(&format!(r#"{{"cniVersion":"1.0.0","name":"n",{keys}}}"#)).unwrap();
+        assert_eq!(request.prev_result.unwrap().get(), found, "{keys}");
+    }
+}
+
+/// 16 MiB may come in; an event of Kubernetes holds 1 KiB.
+#[test]
+fn an_error_repeats_little_of_its_input() {
+    let long = "\u{202e}x".repeat(5_000);
+    let key = format!(r#"{{"{long}":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    let errors = [
+        environment(&[("CNI_COMMAND", long.as_str())]).map(|_| ()).unwrap_err(),
+        read(&format!("\"{long}\"")).map(|_| ()).unwrap_err(),
+        read(&key).map(|_| ()).unwrap_err(),
+        read(&format!(r#"{{"cniVersion":"{long}","name":"n"}}"#)).map(|_| ()).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.message.chars().count() <= 1_000, "{error}");
+        assert!(!error.message.contains('\u{202e}'), "{error}");
+    }
+}
+
+#[test]
 fn what_is_no_configuration_is_refused() {
     for (config, code) in [
         ("", Code::Decoding),

@@ -8,8 +8,12 @@
 
 pub mod apply;
 pub mod bpf;
+mod collect;
 pub mod error;
 pub mod filter;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod link;
 pub mod netns;
 pub mod observe;
@@ -18,7 +22,7 @@ pub mod qdisc;
 pub mod sandbox;
 pub mod socket;
 mod take_back;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod testing;
 mod wire;
 

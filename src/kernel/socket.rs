@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use super::collect::Collection;
 use super::error::KernelError;
 use super::netns::NetNs;
 use super::wire;
@@ -151,33 +152,18 @@ impl Socket {
 
     /// Every request has its answer, at worst that none could be had.
     fn collect(&mut self, first: u32, doing: &[String]) -> Vec<Answer> {
-        let mut answers: Vec<Answer> = doing.iter().map(|_| Ok(Vec::new())).collect();
-        let mut open: Vec<bool> = doing.iter().map(|_| true).collect();
+        let mut collection = Collection::new(first, doing);
         let mut patience = Patience::default();
-        while open.contains(&true) {
-            let length = match patience.receive(self.inner.as_raw_fd(), &mut self.buffer) {
-                Ok(length) => length,
+        while !collection.is_complete() {
+            match patience.receive(self.inner.as_raw_fd(), &mut self.buffer) {
+                Ok(length) => collection.add(&self.buffer[..length]),
                 Err(errno) => {
-                    let unanswered = answers.iter_mut().zip(doing).zip(&open).filter(|(_, o)| **o);
-                    unanswered.for_each(|((answer, doing), _)| {
-                        *answer = Err(patience.error(doing, errno));
-                    });
+                    collection.give_up(|doing| patience.error(doing, errno));
                     break;
-                }
-            };
-            let mut rest = &self.buffer[..length];
-            while let Some((message, next)) = Message::first(rest) {
-                rest = next;
-                // Answers to a request that was given up carry an older number.
-                let index = message.sequence.wrapping_sub(first) as usize;
-                if let (Some(answer), Some(doing), Some(open)) =
-                    (answers.get_mut(index), doing.get(index), open.get_mut(index))
-                {
-                    *open &= !message.add_to(answer, doing);
                 }
             }
         }
-        answers
+        collection.into_answers()
     }
 }
 
@@ -236,16 +222,16 @@ fn append(bytes: &mut Vec<u8>, sequence: u32, request: Request) {
 pub(super) const DUMP: u16 = NLM_F_DUMP;
 
 /// A message as it came.
-struct Message<'a> {
+pub(super) struct Message<'a> {
     kind: u16,
     flags: u16,
-    sequence: u32,
+    pub(super) sequence: u32,
     payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// The first message of a datagram and what follows it; `None` at its end.
-    fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    pub(super) fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let length = wire::u32_at(bytes, 0)? as usize;
         let kind_and_flags = wire::u32_at(bytes, 4)?.to_ne_bytes();
         let message = Self {
@@ -258,7 +244,7 @@ impl<'a> Message<'a> {
     }
 
     /// Adds this message to an answer; says whether the answer is complete with it.
-    fn add_to(&self, answer: &mut Answer, doing: &str) -> bool {
+    pub(super) fn add_to(&self, answer: &mut Answer, doing: &str) -> bool {
         if self.flags & NLM_F_DUMP_INTR != 0 {
             *answer = Err(refused(doing, Errno::EINTR, None));
         }
@@ -266,7 +252,8 @@ impl<'a> Message<'a> {
             NLMSG_ERROR | NLMSG_DONE => {
                 let code = wire::u32_at(self.payload, 0).unwrap_or_default() as i32;
                 if code != 0 {
-                    *answer = Err(refused(doing, Errno::from_raw(-code), self.ext_ack()));
+                    let errno = Errno::from_raw(code.saturating_neg());
+                    *answer = Err(refused(doing, errno, self.ext_ack()));
                 }
                 true
             }

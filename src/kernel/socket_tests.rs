@@ -55,6 +55,16 @@ fn answers_that_find_no_room_are_told_as_lost_and_not_waited_for() {
 }
 
 #[test]
+fn an_error_number_without_a_negative_is_an_error_too() {
+    let mut bytes = unknown_kind();
+    bytes[16..20].copy_from_slice(&i32::MIN.to_ne_bytes());
+    let (message, _) = Message::first(&bytes).unwrap();
+    let mut answer = Ok(Vec::new());
+    assert!(message.add_to(&mut answer, "add a TBF to eth0"));
+    assert_eq!(answer.unwrap_err().errno(), Some(Errno::UnknownErrno));
+}
+
+#[test]
 fn cut_off_messages_end_the_walk() {
     let bytes = unknown_kind();
     for length in 0..bytes.len() - 1 {

@@ -1,4 +1,4 @@
-//! For byte-level tests: what a request looks like on the wire, and hex as fixtures have it.
+//! For byte-level tests and fuzzing: what a request looks like on the wire, and hex as fixtures have it.
 
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 
@@ -15,6 +15,7 @@ pub(super) fn wire(request: Request) -> (u16, u16, Vec<u8>) {
 }
 
 /// A whole message as `strace` showed it, split in the same way.
+#[cfg(test)]
 pub(super) fn captured(hex: &str) -> (u16, u16, Vec<u8>) {
     const REQUEST_AND_ACK: u16 = 5;
     let mut bytes = unhex(hex);
@@ -24,6 +25,7 @@ pub(super) fn captured(hex: &str) -> (u16, u16, Vec<u8>) {
 }
 
 /// Bytes from hex digits; blanks and line ends do not count.
+#[cfg(test)]
 pub(super) fn unhex(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         hex.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();

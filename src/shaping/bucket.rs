@@ -37,6 +37,10 @@ pub const DERIVED_BYTES_MAX: u64 = 32 << 20;
 /// (qdisc_pkt_len_init in net/core/dev.c), at most as much again.
 pub const PACKET_BYTES_MAX: u64 = 1 << 20;
 
+/// A second bucket is never deeper: the most that a minburst annotation takes
+/// (src/policy/bounds.rs).
+const PEAK_BURST_MAX: u32 = 100_000_000;
+
 /// The second bucket of a TBF: how fast the burst may be spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peak {
@@ -140,12 +144,20 @@ impl Bucket {
     /// (tbf_dequeue; issue #3 has the measurement). The queue must be replaced in the same send.
     pub fn holds_queue_of(&self, from: &TbfState) -> bool {
         let new = u64::from(self.max_packet());
-        let in_first =
-            from.rate.0 > 0 && ticks_wide(from.rate, new) + 1 >= u128::from(from.burst_ticks);
-        let in_second = from.peak_rate.0 > 0
-            && ticks_wide(from.peak_rate, new) + 1 >= u128::from(from.peak_ticks);
-        new >= PACKET_BYTES_MAX || in_first || in_second
+        // A packet larger than the whole queue was never let in.
+        let holds_all = new >= PACKET_BYTES_MAX.min(u64::from(from.limit));
+        holds_all
+            || self.is_shown_as(from)
+            || covers(new, from.rate, from.burst_ticks, from.limit)
+            || covers(new, from.peak_rate, from.peak_ticks, from.limit.max(PEAK_BURST_MAX))
     }
+}
+
+/// Whether `new` bytes last as long at `rate` as a bucket that shows this many ticks and holds at
+/// most `most` bytes. Where that many bytes could wrap the ticks, they say nothing.
+fn covers(new: u64, rate: BytesPerSecond, shown_ticks: u32, most: u32) -> bool {
+    let may_wrap = ticks_wide(rate, u64::from(most)) > u128::from(u32::MAX);
+    rate.0 > 0 && !may_wrap && ticks_wide(rate, new) + 1 >= u128::from(shown_ticks)
 }
 
 /// The leaf queue of a TBF.
@@ -180,7 +192,7 @@ pub struct TbfState {
 
 impl TbfState {
     /// The bucket that shows as this state, to put it back. The burst comes back from ticks, so it
-    /// is exact to one tick.
+    /// is exact to one tick, and rounded up: less than it was might not hold a full frame.
     pub fn to_bucket(&self) -> Bucket {
         let peak = (self.peak_rate.0 > 0).then(|| Peak {
             rate: self.peak_rate,
@@ -231,30 +243,39 @@ pub fn ticks(rate: BytesPerSecond, bytes: u32) -> u32 {
     (ticks_wide(rate, u64::from(bytes)) & u128::from(u32::MAX)) as u32
 }
 
-/// As psched_ratecfg_precompute__ and psched_l2t_ns (net/sched/sch_generic.c,
-/// include/net/sch_generic.h): ns = bytes x mult >> shift, mult being 1/rate with 32 bits.
+/// As psched_l2t_ns (include/net/sch_generic.h): ns = bytes x mult >> shift.
 fn ticks_wide(rate: BytesPerSecond, bytes: u64) -> u128 {
-    const NSEC_PER_SEC: u64 = 1_000_000_000;
     if rate.0 == 0 {
         return 0;
     }
-    let (mut factor, mut shift) = (NSEC_PER_SEC, 0u32);
-    let mult = loop {
-        let mult = (factor / rate.0) as u32;
-        if mult & (1 << 31) != 0 || factor & (1 << 63) != 0 {
-            break mult;
-        }
-        factor <<= 1;
-        shift += 1;
-    };
+    let (mult, shift) = reciprocal(rate);
     ((u128::from(bytes) * u128::from(mult)) >> shift) / TICK_NS
 }
 
+/// The most bytes that show as so many ticks.
 fn bytes_of_ticks(rate: BytesPerSecond, ticks: u32) -> u32 {
-    const NSEC_PER_SEC: u128 = 1_000_000_000;
-    let ns = u128::from(ticks) * TICK_NS;
-    let bytes = (ns * u128::from(rate.0)).div_ceil(NSEC_PER_SEC);
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+    if rate.0 == 0 {
+        return 0;
+    }
+    let (mult, shift) = reciprocal(rate);
+    let next = ((u128::from(ticks) + 1) * TICK_NS) << shift;
+    let bytes = (next - 1).checked_div(u128::from(mult));
+    bytes.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX)
+}
+
+/// As psched_ratecfg_precompute__ (net/sched/sch_generic.c): ns for each byte as mult >> shift, mult
+/// with 32 bits. The rate must not be 0.
+fn reciprocal(rate: BytesPerSecond) -> (u32, u32) {
+    const NSEC_PER_SEC: u64 = 1_000_000_000;
+    let (mut factor, mut shift) = (NSEC_PER_SEC, 0u32);
+    loop {
+        let mult = (factor / rate.0) as u32;
+        if mult & (1 << 31) != 0 || factor & (1 << 63) != 0 {
+            return (mult, shift);
+        }
+        factor <<= 1;
+        shift += 1;
+    }
 }
 
 /// The kernel rounds to a tick when it shows a burst, so one tick of difference is none.

@@ -95,6 +95,44 @@ fn a_smaller_bucket_needs_a_new_queue_a_larger_one_does_not() {
     }
 }
 
+/// 274.9 s are 2^32 ticks: 34400 bytes at 1 kbit/s show as the 0.3 s beyond.
+#[test]
+fn a_burst_that_wraps_is_not_taken_for_a_small_one() {
+    let wrapping = |burst: u64| {
+        let limit = Limit { burst: Some(Bits(8 * burst)), ..limit(1_000) };
+        Bucket::new(&limit, 1500, 25).unwrap()
+    };
+    let from = wrapping(34_400).to_state();
+    assert!(ticks(from.rate, 1_518) > from.burst_ticks, "it looks smaller than one frame");
+    assert!(!wrapping(1_518).holds_queue_of(&from));
+    assert!(wrapping(34_400).holds_queue_of(&from), "the same again changes nothing");
+    assert!(wrapping(50_000).holds_queue_of(&from));
+}
+
+/// A tick is 8 bytes at 1 Gbit/s and 8000 at the largest rate.
+#[test]
+fn a_burst_that_is_put_back_holds_a_full_frame_again() {
+    for rate in [1_000, 10_000_000, 1_000_000_000, 1_000_000_000_000_000] {
+        let peak_rate = Some(BitsPerSecond(rate + 8));
+        let limit = Limit { burst: Some(Bits(8 * 1_518)), peak_rate, ..limit(rate) };
+        let state = Bucket::new(&limit, 1500, 25).unwrap().to_state();
+        let back = state.to_bucket();
+        assert!(back.max_packet() >= 1_518 && back.is_shown_as(&state), "{rate}: {back:?}");
+    }
+}
+
+#[test]
+fn a_peak_that_wraps_is_not_taken_for_a_small_one() {
+    let wrapping = |rate: u64, min_burst: u64| {
+        let (peak_rate, min_burst) = (Some(BitsPerSecond(2 * rate)), Some(Bytes(min_burst)));
+        Bucket::new(&Limit { peak_rate, min_burst, ..limit(rate) }, 1500, 25).unwrap()
+    };
+    // 2^32 ticks at 10 kB/s are 2748779 bytes.
+    let from = wrapping(40_000, 2_750_000).to_state();
+    assert!(from.peak_ticks < ticks(from.peak_rate, 1_518));
+    assert!(!wrapping(40_000, 1_518).holds_queue_of(&from));
+}
+
 proptest! {
     #[test]
     fn a_bucket_is_shown_as_itself_and_comes_back(
