@@ -6,6 +6,7 @@ use super::link;
 use super::observe::filters;
 use super::qdisc;
 use super::socket::{Request, Socket};
+use crate::shaping::Rule;
 use crate::shaping::describe;
 use crate::shaping::plan::{Batch, Step};
 use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Owner, Place, Root, Site};
@@ -142,7 +143,7 @@ impl<'a> Applier<'a> {
         let done = std::mem::take(&mut self.done);
         for step in done.iter().rev().filter_map(undo) {
             let error = match step {
-                Step::DropFilter(hook) => self.drop_filter(hook).err(),
+                Step::DropFilter { hook, rule } => self.drop_filter(hook, rule).err(),
                 step => self.batch(&[step]).1,
             };
             errors.extend(error);
@@ -150,15 +151,16 @@ impl<'a> Applier<'a> {
         errors
     }
 
-    /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
-    fn drop_filter(&mut self, hook: Hook) -> Result<(), KernelError> {
-        let index = self.ifb(hook)?;
+    /// Removes the filter of ours that stands for a rule, whatever its handle.
+    fn drop_filter(&mut self, hook: Hook, rule: Rule) -> Result<(), KernelError> {
+        let rule_target = self.target(hook, rule)?;
         let at = (hook, self.hook);
         let all = filters(self.socket, self.device, at, &self.site.device)?;
         for filter in &all {
-            if matches!(filter.owner, Owner::Ours { target, .. } if target == index) {
+            let Owner::Ours { matches, target, .. } = filter.owner else { continue };
+            if (matches, target) == (rule.matches, rule_target) {
                 let alone = filter.is_alone_in(&all);
-                let doing = describe::doing(self.site, &Step::DropFilter(hook));
+                let doing = describe::doing(self.site, &Step::DropFilter { hook, rule });
                 let request = filter::delete(self.device, at, filter, alone, doing);
                 self.socket.request(request)?;
             }
@@ -171,6 +173,11 @@ impl<'a> Applier<'a> {
             name: self.site.ifb(hook).into(),
             place: "the namespace",
         })
+    }
+
+    /// Where a rule's filter points to.
+    fn target(&self, hook: Hook, rule: Rule) -> Result<Option<u32>, KernelError> {
+        rule.redirects.then(|| self.ifb(hook)).transpose()
     }
 
     fn index(&self, place: Place) -> Result<u32, KernelError> {
@@ -216,15 +223,18 @@ impl<'a> Applier<'a> {
             }
             Step::AddHook => qdisc::add_hook(self.device, doing),
             Step::DelHook => qdisc::delete_hook(self.device, doing),
-            Step::AddFilter { hook, made_hook } => {
-                filter::add(self.device, (*hook, kind), self.ifb(*hook)?, *made_hook, doing)
+            Step::AddFilter { hook, rule, made_hook } => {
+                let target = self.target(*hook, *rule)?;
+                filter::add(self.device, (*hook, kind), rule.matches, target, *made_hook, doing)
             }
             Step::DelFilter { hook, filter, alone, .. } => {
                 filter::delete(self.device, (*hook, kind), filter, *alone, doing)
             }
             Step::DelIfb { hook } => link::delete(self.ifb(*hook)?, doing),
             // Never part of a plan; see `take_back`.
-            Step::DropFilter(hook) => filter::list(self.device, *hook, kind, &self.site.device),
+            Step::DropFilter { hook, .. } => {
+                filter::list(self.device, *hook, kind, &self.site.device)
+            }
         })
     }
 }

@@ -16,6 +16,7 @@ pub mod observe;
 pub mod privilege;
 pub mod qdisc;
 pub mod sandbox;
+mod selector;
 pub mod socket;
 #[cfg(test)]
 mod testing;

@@ -113,7 +113,8 @@ impl Job {
         };
         let (end, other) = ends.at(way)?;
         let buckets = end.buckets(limits, settings.latency_ms)?;
-        let wanted = plan(&end.site, &way.shape(&buckets), &end.observed).map_err(conflict)?;
+        let shape = way.shape(&buckets).within(&settings.scope);
+        let wanted = plan(&end.site, &shape, &end.observed).map_err(conflict)?;
         let other = match other {
             Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
             None => Vec::new(),
