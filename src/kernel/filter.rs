@@ -8,8 +8,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{
     TcAction, TcActionAttribute, TcActionGeneric, TcActionMirrorOption, TcActionOption,
-    TcActionType, TcAttribute, TcFilterU32Option, TcHandle, TcMessage, TcMirror,
-    TcMirrorActionType, TcOption,
+    TcActionType, TcAttribute, TcFilterU32Option, TcHandle, TcMirror, TcMirrorActionType, TcOption,
 };
 
 use super::qdisc::{TCA_KIND, TCA_OPTIONS, TCMSG_BYTES, message};

@@ -86,7 +86,7 @@ fn read(protocol: u16, shown: &[u8]) -> Option<Match> {
         _ => return None,
     };
     let length: u32 = keys.iter().map(|key| key.mask.leading_ones()).sum();
-    let bits = keys.iter().take(4).fold((0, 96), |(bits, shift), key| {
+    let bits = keys.iter().take(4).fold((0, 96u32), |(bits, shift), key| {
         (bits | u128::from(key.value) << shift, shift.saturating_sub(32))
     });
     let address = match family {

@@ -84,8 +84,7 @@ fn a_filter_for_a_subnet_is_what_tc_sends() {
 /// `tc filter del dev X ingress pref 65533 protocol ip u32`.
 #[test]
 fn a_removal_names_the_protocol_of_its_preference() {
-    let owner =
-        Owner::Ours { matches: destination("10.9.1.0/24"), target: None, made_hook: true };
+    let owner = Owner::Ours { matches: destination("10.9.1.0/24"), target: None, made_hook: true };
     let filter = Filter { pref: 65533, handle: 0x8000_0800, owner };
     let hex =
         "2c0000002d00050085d0046b00000000000000000200000000000000f2ffffff0800fdff0800010075333200";
@@ -96,7 +95,8 @@ fn a_removal_names_the_protocol_of_its_preference() {
 fn shown(hook: Hook, matches: Match, target: Option<u32>, made_hook: bool) -> Vec<u8> {
     let at = (hook, HookKind::Clsact);
     let (_, _, mut bytes) = wire(add(INDEX, at, matches, target, made_hook, String::new()));
-    bytes[8..12].copy_from_slice(&u32::from(TcHandle { major: 0x8000, minor: 0x0800 }).to_ne_bytes());
+    bytes[8..12]
+        .copy_from_slice(&u32::from(TcHandle { major: 0x8000, minor: 0x0800 }).to_ne_bytes());
     bytes
 }
 

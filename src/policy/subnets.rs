@@ -129,9 +129,10 @@ mod tests {
             assert_eq!(read(&config), Ok(scope), "{config}");
         }
         let most: Vec<String> = (0..64).map(|n| format!("10.{n}.0.0/16")).collect();
-        assert_eq!(read(&json!({"shapedSubnets": most})), Ok(Scope::Only(nets(
-            &most.iter().map(String::as_str).collect::<Vec<_>>()
-        ))));
+        assert_eq!(
+            read(&json!({"shapedSubnets": most})),
+            Ok(Scope::Only(nets(&most.iter().map(String::as_str).collect::<Vec<_>>())))
+        );
     }
 
     #[test]
@@ -166,7 +167,10 @@ mod tests {
                 json!({"shapedSubnets": "10.0.0.0/8"}),
                 r#"shapedSubnets: got the string "10.0.0.0/8"; it takes an array of at most 64 subnets"#,
             ),
-            (json!({"ShapedSubnets": too_many}), "ShapedSubnets: got 65 subnets; it takes at most 64"),
+            (
+                json!({"ShapedSubnets": too_many}),
+                "ShapedSubnets: got 65 subnets; it takes at most 64",
+            ),
             (
                 json!({"unshapedSubnets": ["10.0.0.0/8"], "shapedSubnets": ["fd00::/8"]}),
                 "shapedSubnets: got subnets beside those of unshapedSubnets; it takes subnets \

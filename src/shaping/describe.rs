@@ -31,7 +31,9 @@ pub fn doing(site: &Site, step: &Step) -> String {
             Rule { matches: Match::All, redirects: true } => {
                 format!("redirect the {hook} of {device} to the IFB {}", site.ifb(*hook))
             }
-            rule => format!("add a filter to the {hook} of {device}: {}", ruling(site, *hook, rule)),
+            rule => {
+                format!("add a filter to the {hook} of {device}: {}", ruling(site, *hook, rule))
+            }
         },
         Step::DelFilter { hook, .. } | Step::DropFilter { hook, .. } => {
             format!("remove our filter from the {hook} of {device}")

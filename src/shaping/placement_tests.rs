@@ -90,7 +90,11 @@ fn subnets_need_the_hooks() {
         ("veth1", clsact(filter("bpf", false), Vec::new()), both, Way::Pod),
     ] {
         let settings = subnets();
-        assert_eq!(choose(&settings, device, &observed, limited), expected, "{device} {observed:?}");
+        assert_eq!(
+            choose(&settings, device, &observed, limited),
+            expected,
+            "{device} {observed:?}"
+        );
         // Who insists on the host gets the hooks, or a conflict that names what is there.
         let host = Settings { placement: Placement::Host, ..settings };
         if !observed.guarded_by_bpf() {

@@ -199,9 +199,10 @@ fn any_scope() -> impl Strategy<Value = Scope> {
 fn any_filters(hook: Hook) -> impl Strategy<Value = Vec<Filter>> {
     let own = OWN_IFBS[hook as usize];
     let target = prop_oneof![3 => Just(Some(own)), 1 => Just(Some(ELSEWHERE)), 2 => Just(None)];
-    let ours = (any_match(), target, any::<bool>()).prop_map(move |(matches, target, made_hook)| {
-        (matches.pref(hook), Owner::Ours { matches, target, made_hook })
-    });
+    let ours =
+        (any_match(), target, any::<bool>()).prop_map(move |(matches, target, made_hook)| {
+            (matches.pref(hook), Owner::Ours { matches, target, made_hook })
+        });
     let pref = prop_oneof![8 => Just(1u16), 8 => Just(49152), 1 => Just(u16::MAX - hook as u16)];
     let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")]).prop_map(
         |(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }),
@@ -282,7 +283,9 @@ proptest! {
         let site = site();
         // given a hook without a filter of ours that takes all
         let takes_all = |observed: &Observed, hook: Hook| {
-            observed.ours(hook).any(|filter| observed.rule_of(hook, filter) == Some(Rule::ALL))
+            observed.ours(hook).any(|filter| {
+                matches!(filter.owner, Owner::Ours { matches: Match::All, target: Some(_), .. })
+            })
         };
         let passes = |observed: &Observed, hook: Hook, rule: &Rule| {
             observed.ours(hook).any(|filter| observed.rule_of(hook, filter) == Some(*rule))
@@ -290,7 +293,7 @@ proptest! {
         let before = Hook::ALL.map(|hook| takes_all(&observed, hook));
         for step in plan(&site, &wanted, &observed).unwrap_or_default().iter().flatten() {
             simulate(&site, &mut observed, step);
-            // then one that takes all comes after those that let packets pass, and goes before them
+            // then one that takes all comes after those that let packets pass
             for hook in Hook::ALL.into_iter().filter(|hook| !before[*hook as usize]) {
                 if takes_all(&observed, hook) {
                     let rules = wanted.rules(&site, hook);
