@@ -140,7 +140,7 @@ impl Socket {
                 Err(error) => {
                     let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
                     return Err(KernelError::Exchange {
-                        doing: in_short(doing),
+                        doing: doing.join(", "),
                         call: "send",
                         errno,
                     });
@@ -155,11 +155,11 @@ impl Socket {
                 Ok(length) => return Ok(length),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
-                    let doing = in_short(doing);
+                    let doing = doing.join(", ");
                     return Err(KernelError::Silent { doing, timeout: TIMEOUT });
                 }
                 Err(errno) => {
-                    let doing = in_short(doing);
+                    let doing = doing.join(", ");
                     return Err(KernelError::Exchange { doing, call: "recv", errno });
                 }
             }
@@ -182,14 +182,6 @@ impl Socket {
             }
         }
         Ok(answers)
-    }
-}
-
-/// What all requests of one send do, for an error about all of them.
-fn in_short(doing: &[String]) -> String {
-    match doing {
-        [first, _, _, _, ..] => format!("{first}, and {} more steps", doing.len() - 1),
-        few => few.join(", "),
     }
 }
 

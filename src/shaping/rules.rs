@@ -1,12 +1,47 @@
-//! Rules: which packets a filter of ours takes, and what it does with them.
+//! What is wanted at a site, and the rules that follow: which packets a filter of ours takes, and
+//! what it does with them.
 //!
 //! A scope (which subnets a limit is for) becomes the list of filters that a hook must have.
 
 use ipnetwork::IpNetwork;
 
+use super::Bucket;
 use super::identity::{FILTER_PREFS, SUBNET_PREFS};
-use super::site::{Hook, Observed, Owner};
+use super::site::{Hook, Observed, Owner, Place, Site};
 use crate::policy::{Direction, Scope};
+
+/// What is wanted at a site. The default is: nothing of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// A TBF as root of the interface.
+    pub root: Option<Bucket>,
+    /// A redirect from each hook to an IFB with a TBF.
+    pub redirects: [Option<Bucket>; 2],
+    /// What is redirected there.
+    pub scope: Scope,
+}
+
+impl Shape {
+    /// The same for a part of the traffic. A root TBF limits all packets, so the egress hook takes
+    /// its place.
+    #[must_use]
+    pub fn within(mut self, scope: &Scope) -> Self {
+        self.scope.clone_from(scope);
+        if !scope.is_all() {
+            let egress = &mut self.redirects[Hook::Egress as usize];
+            *egress = egress.or(self.root.take());
+        }
+        self
+    }
+
+    /// The filters that a hook must have: none where nothing is redirected from it.
+    pub fn rules(&self, site: &Site, hook: Hook) -> Vec<Rule> {
+        match self.redirects[hook as usize] {
+            Some(_) => rules(&self.scope, site.direction_of(Place::Ifb(hook))),
+            None => Vec::new(),
+        }
+    }
+}
 
 /// The packets that a filter of ours takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,10 @@
 //! a hook to an IFB with a TBF. So there is one plan for all of them.
 
 use super::identity::ifb_name;
-use super::rules::{Match, Rule, rules};
-use super::{Attachment, Bucket, TbfState};
-use crate::policy::{Direction, Scope};
+pub use super::rules::Shape;
+use super::rules::{Match, Rule};
+use super::{Attachment, TbfState};
+use crate::policy::Direction;
 
 /// A side of a clsact qdisc. Mind the view: it is the interface's, not the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,39 +109,6 @@ pub enum Place {
     Device,
     /// The IFB behind a hook.
     Ifb(Hook),
-}
-
-/// What is wanted at a site. The default is: nothing of ours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shape {
-    /// A TBF as root of the interface.
-    pub root: Option<Bucket>,
-    /// A redirect from each hook to an IFB with a TBF.
-    pub redirects: [Option<Bucket>; 2],
-    /// What is redirected there.
-    pub scope: Scope,
-}
-
-impl Shape {
-    /// The same for a part of the traffic. A root TBF limits all packets, so the egress hook takes
-    /// its place.
-    #[must_use]
-    pub fn within(mut self, scope: &Scope) -> Self {
-        self.scope.clone_from(scope);
-        if !scope.is_all() {
-            let egress = &mut self.redirects[Hook::Egress as usize];
-            *egress = egress.or(self.root.take());
-        }
-        self
-    }
-
-    /// The filters that a hook must have: none where nothing is redirected from it.
-    pub fn rules(&self, site: &Site, hook: Hook) -> Vec<Rule> {
-        match self.redirects[hook as usize] {
-            Some(_) => rules(&self.scope, site.direction_of(Place::Ifb(hook))),
-            None => Vec::new(),
-        }
-    }
 }
 
 /// What the kernel has at a site.
