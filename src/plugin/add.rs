@@ -8,7 +8,7 @@ use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
-use crate::policy::{Direction, Limits, Settings};
+use crate::policy::{Direction, Limits, Scope, Settings};
 use crate::shaping::describe::numbers;
 use crate::shaping::placement::{Buckets, Decision, decide};
 use crate::shaping::plan::{Batch, plan};
@@ -74,6 +74,7 @@ fn shape(
 struct Job {
     decision: Decision,
     buckets: Buckets,
+    scope: Scope,
     wanted: Vec<Batch>,
     other: Vec<Batch>,
 }
@@ -119,7 +120,7 @@ impl Job {
             Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
             None => Vec::new(),
         };
-        Ok(Self { decision, buckets, wanted, other })
+        Ok(Self { decision, buckets, scope: settings.scope.clone(), wanted, other })
     }
 
     /// Shapes one end, then clears the other: an earlier ADD may have used that one.
@@ -154,6 +155,11 @@ impl Job {
         for (direction, bucket) in directions {
             let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
             text.push_str(&format!("; {}: {numbers}", direction.described()));
+        }
+        match &self.scope {
+            Scope::All => {}
+            Scope::Except(nets) => text.push_str(&format!("; unshaped subnets: {}", nets.len())),
+            Scope::Only(nets) => text.push_str(&format!("; shaped subnets alone: {}", nets.len())),
         }
         text
     }

@@ -252,6 +252,7 @@ proptest! {
             }
             prop_assert_eq!(plan(&site, &wanted, &observed), Ok(Vec::new()));
             prop_assert_eq!(foreign(&observed), before, "what is not ours stays");
+            prop_assert!(!cuts_off(&observed), "each filter of ours points at its IFB");
         }
     }
 

@@ -25,6 +25,7 @@ mod shipped;
 mod snapshot;
 mod temp;
 mod traffic;
+pub mod two_peers;
 mod wire;
 mod witness;
 
