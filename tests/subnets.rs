@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::two_peers::{OTHER, PLACES, Place, list, pod_in, state};
-use common::{Call, Flow, Lab, Pod, Traffic};
+use common::{Call, Flow, Lab, Pod, Traffic, failed_probes};
 use serde_json::json;
 
 /// Bits per second to the pod and from it, both at once, between two addresses of one family.
@@ -148,6 +148,33 @@ fn from_no_list_to_a_list_and_back_each_way_holds_and_leaves_nothing() {
         }
         add.verb("DEL").ok();
         before.assert_same(&state(&pod), &format!("{keys:?} DEL"));
+    }
+}
+
+#[test]
+fn probes_of_an_unshaped_node_pass_a_full_limit() {
+    for rate in ["1M", "10M"] {
+        for (unshaped, probes) in [(json!([]), 20), (json!(["198.51.100.1/32"]), 100)] {
+            let Some(lab) = Lab::open() else { return };
+            // given a pod whose limits are full both ways with what others send. ARP is not
+            // unshaped, so node and pod know each other's hardware address before.
+            let pod = pod_in(&lab);
+            assert_eq!(lab.ping(OTHER[0].1, 1, Duration::from_secs(1)).received, 1);
+            Call::add(&pod).limits(rate, rate).key("unshapedSubnets", unshaped.clone()).ok();
+            let duration = Duration::from_secs(60);
+            let traffic = Traffic { flows: 4, duration, ..Traffic::default() };
+            let eth0 = &pod.eth0;
+            let mut flows = [
+                Flow::start(&lab, &pod, &eth0.pod_v4, &traffic),
+                Flow::start(&pod, &lab, &eth0.host_v4, &traffic),
+            ];
+            flows.iter_mut().for_each(|flow| flow.until(Duration::from_secs(1)));
+            // when the node probes a port of it
+            let failed = failed_probes(&lab, &pod, OTHER[0].1, probes);
+            eprintln!("{rate}, unshaped {unshaped}: {failed} of {probes} probes failed");
+            // then none fails where the node is exempt
+            assert!(unshaped == json!([]) || failed == 0, "{rate}: {failed} of {probes}");
+        }
     }
 }
 

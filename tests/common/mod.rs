@@ -38,7 +38,7 @@ pub use shape::{Direction, Limit, Shape, Way, our_pref};
 pub use shipped::{Recorded, shipped_plugin};
 pub use snapshot::Snapshot;
 pub use temp::TempDir;
-pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, throughput};
+pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, failed_probes, throughput};
 pub use wire::{Family, Wire};
 pub use witness::{Filter, Qdisc, items};
 
