@@ -5,6 +5,7 @@ use super::filter;
 use super::link;
 use super::qdisc;
 use super::socket::{Request, Socket};
+use crate::shaping::Rule;
 use crate::shaping::describe;
 use crate::shaping::plan::{Batch, Step};
 use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Place, Root, Site};
@@ -157,6 +158,11 @@ impl<'a> Applier<'a> {
         })
     }
 
+    /// Where a rule's filter points to.
+    pub(super) fn target(&self, hook: Hook, rule: Rule) -> Result<Option<u32>, KernelError> {
+        rule.redirects.then(|| self.ifb(hook)).transpose()
+    }
+
     fn index(&self, place: Place) -> Result<u32, KernelError> {
         match place {
             Place::Device => Ok(self.device),
@@ -199,15 +205,18 @@ impl<'a> Applier<'a> {
             }
             Step::AddHook => qdisc::add_hook(self.device, doing),
             Step::DelHook => qdisc::delete_hook(self.device, doing),
-            Step::AddFilter { hook, made_hook } => {
-                filter::add(self.device, (*hook, kind), self.ifb(*hook)?, *made_hook, doing)
+            Step::AddFilter { hook, rule, made_hook } => {
+                let target = self.target(*hook, *rule)?;
+                filter::add(self.device, (*hook, kind), rule.matches, target, *made_hook, doing)
             }
             Step::DelFilter { hook, filter, alone, .. } => {
                 filter::delete(self.device, (*hook, kind), filter, *alone, doing)
             }
             Step::DelIfb { hook } => link::delete(self.ifb(*hook)?, doing),
             // Never part of a plan; see `take_back`.
-            Step::DropFilter(hook) => filter::list(self.device, *hook, kind, &self.site.device),
+            Step::DropFilter { hook, .. } => {
+                filter::list(self.device, *hook, kind, &self.site.device)
+            }
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Filters: our redirect (u32 match-all with a mirred action), and what others have at a hook.
+//! Filters: ours (u32 with a mirred action, or with a class alone where packets pass), and what
+//! others have at a hook.
 //!
 //! u32 because it is on every kernel; matchall is not (docs/design.md). Layouts are those of
 //! include/uapi/linux/pkt_cls.h.
@@ -7,19 +8,21 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{
     TcAction, TcActionAttribute, TcActionGeneric, TcActionMirrorOption, TcActionOption,
-    TcActionType, TcAttribute, TcFilterU32Option, TcHandle, TcMessage, TcMirror,
-    TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
+    TcActionType, TcAttribute, TcFilterU32Option, TcHandle, TcMirror, TcMirrorActionType, TcOption,
 };
 
 use super::qdisc::{TCA_KIND, TCA_OPTIONS, TCMSG_BYTES, message};
 use super::socket::{DUMP, Request};
-use super::wire;
-use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREFS};
+use super::{selector, wire};
+use crate::shaping::Match;
+use crate::shaping::identity::{
+    COOKIE_MAGIC, FILTER_PREFS, PASS_CLASS, PASS_CLASS_MADE_HOOK, SUBNET_PREFS,
+};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 
-const ETH_P_ALL: u16 = 0x0003;
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
+pub(super) const ETH_P_ALL: u16 = 0x0003;
+pub(super) const ETH_P_IP: u16 = 0x0800;
+pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 
 /// Version of our cookie's layout: magic, version, flags, two zeros.
 const COOKIE_VERSION: u8 = 1;
@@ -41,33 +44,33 @@ fn info(pref: u16, protocol: u16) -> u32 {
     u32::from(pref) << 16 | u32::from(protocol.to_be())
 }
 
-/// Redirects everything that comes by a hook to the interface `target`.
+/// Redirects packets that come by a hook to the interface `target`, or lets them pass.
 pub(super) fn add(
     index: u32,
     (hook, kind): (Hook, HookKind),
-    target: u32,
+    matches: Match,
+    target: Option<u32>,
     made_hook: bool,
     doing: String,
 ) -> Request {
-    let mut message = redirect(index, parent(hook, kind), target, made_hook);
-    message.header.info = info(FILTER_PREFS[hook as usize], ETH_P_ALL);
+    let mut message = message(index, parent(hook, kind), TcHandle::UNSPEC);
+    message.header.info = info(matches.pref(hook), selector::protocol(matches));
+    // Without an action a match accepts the packet, on every kernel: u32_classify says TC_ACT_OK.
+    let verdict = match target {
+        Some(target) => TcFilterU32Option::Action(vec![mirred(target, made_hook)]),
+        None => TcFilterU32Option::ClassId(TcHandle::from(pass_class(made_hook))),
+    };
+    message.attributes.push(TcAttribute::Kind("u32".into()));
+    message.attributes.push(TcAttribute::Options(vec![
+        TcOption::U32(verdict),
+        TcOption::U32(TcFilterU32Option::Selector(selector::selector(matches))),
+    ]));
     let message = RouteNetlinkMessage::NewTrafficFilter(message);
     Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
 }
 
-fn redirect(index: u32, parent: TcHandle, target: u32, made_hook: bool) -> TcMessage {
-    let mut selector = TcU32Selector::default();
-    selector.flags = TcU32SelectorFlags::Terminal;
-    selector.nkeys = 1;
-    // One key with an empty mask matches every packet.
-    selector.keys = vec![TcU32Key::default()];
-    let mut message = message(index, parent, TcHandle::UNSPEC);
-    message.attributes.push(TcAttribute::Kind("u32".into()));
-    message.attributes.push(TcAttribute::Options(vec![
-        TcOption::U32(TcFilterU32Option::Action(vec![mirred(target, made_hook)])),
-        TcOption::U32(TcFilterU32Option::Selector(selector)),
-    ]));
-    message
+fn pass_class(made_hook: bool) -> u32 {
+    PASS_CLASS | if made_hook { PASS_CLASS_MADE_HOOK } else { 0 }
 }
 
 fn mirred(target: u32, made_hook: bool) -> TcAction {
@@ -99,8 +102,12 @@ pub(super) fn delete(
     doing: String,
 ) -> Request {
     let handle = if alone { 0 } else { filter.handle };
+    let protocol = match filter.owner {
+        Owner::Ours { matches, .. } => selector::protocol(matches),
+        Owner::Foreign { .. } => selector::protocol(Match::Unknown),
+    };
     let mut message = message(index, parent(hook, kind), TcHandle::from(handle));
-    message.header.info = info(filter.pref, ETH_P_ALL);
+    message.header.info = info(filter.pref, protocol);
     message.attributes.push(TcAttribute::Kind("u32".into()));
     Request { doing, flags: 0, message: RouteNetlinkMessage::DelTrafficFilter(message) }
 }
@@ -127,15 +134,24 @@ fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
         return None;
     }
     let (pref, protocol) = ((info >> 16) as u16, u16::from_be(info as u16));
-    let owner = match ours(&kind, options) {
-        Some(owner) if pref == FILTER_PREFS[hook as usize] && protocol == ETH_P_ALL => owner,
+    let owner = match ours(&kind, protocol, options) {
+        Some(owner) if is_place(hook, pref, protocol) => owner,
         // Ours of the other side, shown here because a foreign u32 filter has its preference.
-        Some(_) => return None,
-        None => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
+        Some(Owner::Ours { target: Some(_), .. }) => return None,
+        Some(_) if Hook::ALL.iter().any(|hook| is_place(*hook, pref, protocol)) => return None,
+        _ => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
     };
     Some(Filter { pref, handle, owner })
 }
 
+/// Whether ours are at this preference with this protocol.
+fn is_place(hook: Hook, pref: u16, protocol: u16) -> bool {
+    let [four, six] = SUBNET_PREFS[hook as usize];
+    let places = [(FILTER_PREFS[hook as usize], ETH_P_ALL), (four, ETH_P_IP), (six, ETH_P_IPV6)];
+    places.contains(&(pref, protocol))
+}
+
+const TCA_U32_CLASSID: u16 = 1;
 const TCA_U32_SEL: u16 = 5;
 const TCA_U32_ACT: u16 = 7;
 const TCA_MATCHALL_ACT: u16 = 2;
@@ -145,15 +161,28 @@ const TCA_ACT_COOKIE: u16 = 6;
 /// The parameters of mirred, gact and most other actions begin with struct tc_gen.
 const TCA_ACT_PARMS: u16 = 2;
 
-/// A filter is ours by the cookie of its redirect.
-fn ours(kind: &str, options: &[u8]) -> Option<Owner> {
-    let actions = (kind == "u32").then(|| wire::attribute(options, TCA_U32_ACT)).flatten()?;
+/// A filter is ours by the cookie of its redirect, or by the class of one that lets packets pass.
+fn ours(kind: &str, protocol: u16, options: &[u8]) -> Option<Owner> {
+    if kind != "u32" {
+        return None;
+    }
+    let matches = match wire::attribute(options, TCA_U32_SEL) {
+        Some(selector) => selector::matches(protocol, selector),
+        None => Match::Unknown,
+    };
+    let Some(actions) = wire::attribute(options, TCA_U32_ACT) else {
+        let class = wire::u32_at(wire::attribute(options, TCA_U32_CLASSID)?, 0)?;
+        let made_hook = class & PASS_CLASS_MADE_HOOK != 0;
+        let is_ours = class == pass_class(made_hook);
+        return is_ours.then_some(Owner::Ours { matches, target: None, made_hook });
+    };
     let (_, action) = wire::attributes(actions).next()?;
     let cookie = wire::attribute(action, TCA_ACT_COOKIE)?;
     let flags = *cookie.strip_prefix(&COOKIE_MAGIC)?.get(1)?;
     // struct tc_mirred: tc_gen (20 bytes), eaction, ifindex.
     let target = wire::u32_at(parms(action)?, 24)?;
-    Some(Owner::Ours { target, made_hook: flags & COOKIE_MADE_HOOK != 0 })
+    let made_hook = flags & COOKIE_MADE_HOOK != 0;
+    Some(Owner::Ours { matches, target: Some(target), made_hook })
 }
 
 fn parms(action: &[u8]) -> Option<&[u8]> {

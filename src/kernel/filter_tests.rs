@@ -25,12 +25,17 @@ fn a_redirect_is_what_tc_sends() {
             "980000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201000000240005000100010000000000000000000000000000000000000000000000000000000000",
         ),
     ] {
-        assert_eq!(wire(add(INDEX, at, IFB, made_hook, String::new())), captured(hex), "{at:?}");
+        let request = add(INDEX, at, Match::All, Some(IFB), made_hook, String::new());
+        assert_eq!(wire(request), captured(hex), "{at:?}");
     }
 }
 
+fn redirect_all() -> Request {
+    add(INDEX, INGRESS, Match::All, Some(IFB), true, String::new())
+}
+
 fn filter(handle: u32) -> Filter {
-    let owner = Owner::Ours { target: IFB, made_hook: true };
+    let owner = Owner::Ours { matches: Match::All, target: Some(IFB), made_hook: true };
     Filter { pref: u16::MAX, handle, owner }
 }
 
@@ -100,13 +105,13 @@ fn action_list(kind: &str, verdict: i32) -> Vec<u8> {
 
 #[test]
 fn our_filter_is_known_by_its_cookie() {
-    let (_, _, mut bytes) = wire(add(INDEX, INGRESS, IFB, true, String::new()));
+    let (_, _, mut bytes) = wire(redirect_all());
     bytes[8..12].copy_from_slice(&0x8000_0800u32.to_ne_bytes());
     assert_eq!(parse_all(&[bytes.clone()], Hook::Ingress), [filter(0x8000_0800)]);
     // The same without the hook's flag, and with another cookie.
     let position = bytes.windows(4).position(|w| w == b"podb").unwrap();
     bytes[position + 5] = 0;
-    let owner = Owner::Ours { target: IFB, made_hook: false };
+    let owner = Owner::Ours { matches: Match::All, target: Some(IFB), made_hook: false };
     assert_eq!(parse_all(&[bytes.clone()], Hook::Ingress)[0].owner, owner);
     // The dump of the other side may show it, too, and there it is not.
     assert_eq!(parse_all(&[bytes.clone()], Hook::Egress), []);
@@ -156,7 +161,7 @@ fn a_filter_takes_all_if_it_matches_all_and_ends_the_walk() {
 
 #[test]
 fn cut_off_filters_do_no_harm() {
-    let (_, _, mut bytes) = wire(add(INDEX, INGRESS, IFB, true, String::new()));
+    let (_, _, mut bytes) = wire(redirect_all());
     bytes[8..12].copy_from_slice(&0x8000_0800u32.to_ne_bytes());
     for length in 0..bytes.len() {
         parse_all(&[bytes[..length].to_vec()], Hook::Ingress);

@@ -20,6 +20,7 @@ pub mod observe;
 pub mod privilege;
 pub mod qdisc;
 pub mod sandbox;
+mod selector;
 pub mod socket;
 mod take_back;
 #[cfg(any(test, fuzzing))]

@@ -21,6 +21,11 @@ use super::wire;
 /// a runtime's patience.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Room for the acknowledgements of one send, which the kernel all makes before anybody reads one:
+/// about 1 KiB each in its own counting. The longest is a list of 64 subnets that takes another's
+/// place at both hooks, 258 requests; the default of 208 KiB ends with ENOBUFS there.
+const RECEIVE_ROOM_BYTES: usize = 1 << 20;
+
 /// The kernel never makes a netlink datagram larger than this for a dump.
 const RECEIVE_BYTES: usize = 64 << 10;
 
@@ -78,6 +83,11 @@ impl Socket {
         let timeout = TimeVal::new(TIMEOUT.as_secs() as i64, 0);
         setsockopt(&inner, sockopt::ReceiveTimeout, &timeout)
             .map_err(|errno| failed("setsockopt SO_RCVTIMEO")(errno.into()))?;
+        // Without the privilege to go beyond net.core.rmem_max it is what that allows.
+        if setsockopt(&inner, sockopt::RcvBufForce, &RECEIVE_ROOM_BYTES).is_err() {
+            setsockopt(&inner, sockopt::RcvBuf, &RECEIVE_ROOM_BYTES)
+                .map_err(|errno| failed("setsockopt SO_RCVBUF")(errno.into()))?;
+        }
         Ok(Self { inner, sequence: 0, buffer: vec![0; RECEIVE_BYTES] })
     }
 

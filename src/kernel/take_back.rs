@@ -7,6 +7,7 @@ use super::apply::Applier;
 use super::error::KernelError;
 use super::filter;
 use super::observe::filters;
+use crate::shaping::Rule;
 use crate::shaping::describe;
 use crate::shaping::plan::Step;
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
@@ -26,7 +27,7 @@ impl Applier<'_> {
                 false
             });
             let is_done = |step: &Step| match step {
-                Step::DropFilter(_) => with_filters,
+                Step::DropFilter { .. } => with_filters,
                 step => *step == Step::DelHook,
             };
             steps.retain(|step| !is_done(step));
@@ -40,8 +41,8 @@ impl Applier<'_> {
                 continue;
             }
             let result = match step {
-                Step::DropFilter(hook) => {
-                    let result = self.drop_filter(hook);
+                Step::DropFilter { hook, rule } => {
+                    let result = self.drop_filter(hook, rule);
                     in_use[hook as usize] |= result.is_err();
                     result
                 }
@@ -68,24 +69,25 @@ impl Applier<'_> {
         for hook in Hook::ALL {
             let at = (hook, HookKind::Clsact);
             let all = filters(self.socket, self.device, at, &self.site.device)?;
-            if all.iter().any(|filter| !self.points_at_ifb(filter, hook)) {
+            if all.iter().any(|filter| !self.is_ours(filter, hook)) {
                 return Ok(false);
             }
         }
         self.batch(&[Step::DelHook]).1.map_or(Ok(true), Err)
     }
 
-    fn points_at_ifb(&self, filter: &Filter, hook: Hook) -> bool {
+    /// Ours at a hook: it points at the IFB behind it, or lets packets pass.
+    fn is_ours(&self, filter: &Filter, hook: Hook) -> bool {
         let index = self.ifbs[hook as usize];
-        matches!(filter.owner, Owner::Ours { target, .. } if Some(target) == index)
+        matches!(filter.owner, Owner::Ours { target, .. } if target.is_none() || target == index)
     }
 
-    /// Removes the filter of ours that points at the IFB behind `hook`, whatever its handle.
-    fn drop_filter(&mut self, hook: Hook) -> Result<(), KernelError> {
-        let (all, ours) = self.filters_to_ifb(hook)?;
+    /// Removes the filter of ours that stands for a rule, whatever its handle.
+    fn drop_filter(&mut self, hook: Hook, rule: Rule) -> Result<(), KernelError> {
+        let (all, ours) = self.filters_of(hook, rule)?;
         for filter in &ours {
             let alone = filter.is_alone_in(&all);
-            let doing = describe::doing(self.site, &Step::DropFilter(hook));
+            let doing = describe::doing(self.site, &Step::DropFilter { hook, rule });
             let at = (hook, self.hook_kind());
             self.socket.request(filter::delete(self.device, at, filter, alone, doing))?;
         }
@@ -97,7 +99,7 @@ impl Applier<'_> {
         let mut batch = Vec::new();
         for step in steps {
             let is_there = match step {
-                Step::AddFilter { hook, .. } => !self.filters_to_ifb(*hook)?.1.is_empty(),
+                Step::AddFilter { hook, rule, .. } => !self.filters_of(*hook, *rule)?.1.is_empty(),
                 _ => false,
             };
             batch.extend((!is_there).then(|| step.clone()));
@@ -108,11 +110,20 @@ impl Applier<'_> {
         self.batch(&batch).1.map_or(Ok(()), Err)
     }
 
-    /// All filters of a hook, and those of ours that point at the IFB behind it.
-    fn filters_to_ifb(&mut self, hook: Hook) -> Result<(Vec<Filter>, Vec<Filter>), KernelError> {
+    /// All filters of a hook, and those of ours that stand for a rule.
+    fn filters_of(
+        &mut self,
+        hook: Hook,
+        rule: Rule,
+    ) -> Result<(Vec<Filter>, Vec<Filter>), KernelError> {
+        let wanted = (rule.matches, self.target(hook, rule)?);
         let at = (hook, self.hook_kind());
         let all = filters(self.socket, self.device, at, &self.site.device)?;
-        let ours = all.iter().filter(|filter| self.points_at_ifb(filter, hook)).cloned().collect();
+        let stands_for = |filter: &&Filter| match filter.owner {
+            Owner::Ours { matches, target, .. } => (matches, target) == wanted,
+            Owner::Foreign { .. } => false,
+        };
+        let ours = all.iter().filter(stands_for).cloned().collect();
         Ok((all, ours))
     }
 }

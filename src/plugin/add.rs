@@ -8,7 +8,7 @@ use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
-use crate::policy::{Direction, Limits, Settings};
+use crate::policy::{Direction, Limits, Scope, Settings};
 use crate::shaping::describe::numbers;
 use crate::shaping::placement::{Buckets, Decision, decide};
 use crate::shaping::plan::{Batch, plan};
@@ -71,6 +71,7 @@ fn shape(
 struct Job {
     decision: Decision,
     buckets: Buckets,
+    scope: Scope,
     wanted: Vec<Batch>,
     other: Vec<Batch>,
 }
@@ -110,12 +111,13 @@ impl Job {
         };
         let (end, other) = ends.at(way)?;
         let buckets = end.buckets(limits, settings.latency_ms)?;
-        let wanted = plan(&end.site, &way.shape(&buckets), &end.observed).map_err(conflict)?;
+        let shape = way.shape(&buckets).within(&settings.scope);
+        let wanted = plan(&end.site, &shape, &end.observed).map_err(conflict)?;
         let other = match other {
             Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
             None => Vec::new(),
         };
-        Ok(Self { decision, buckets, wanted, other })
+        Ok(Self { decision, buckets, scope: settings.scope.clone(), wanted, other })
     }
 
     /// Shapes one end, then clears the other: an earlier ADD may have used that one.
@@ -150,6 +152,11 @@ impl Job {
         for (direction, bucket) in directions {
             let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
             text.push_str(&format!("; {}: {numbers}", direction.described()));
+        }
+        match &self.scope {
+            Scope::All => {}
+            Scope::Except(nets) => text.push_str(&format!("; unshaped subnets: {}", nets.len())),
+            Scope::Only(nets) => text.push_str(&format!("; shaped subnets alone: {}", nets.len())),
         }
         text
     }

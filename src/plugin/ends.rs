@@ -69,6 +69,7 @@ impl Ends {
             (Placement::Pod, way) => *way == Way::Pod,
             (Placement::Host, Way::Pod) => false,
             (Placement::Auto, Way::Pod) => true,
+            (_, Way::HostRoot) if !settings.scope.is_all() => false,
             (_, Way::HostRoot) => settings.host_ingress != HostIngress::Hooks,
             (_, Way::HostHooks) => settings.host_ingress != HostIngress::Root,
         };

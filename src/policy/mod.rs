@@ -17,6 +17,7 @@ mod limits;
 pub mod quantity;
 mod settings;
 mod sources;
+mod subnets;
 mod units;
 
 pub use direction::Direction;
@@ -24,4 +25,5 @@ pub use error::PolicyError;
 pub use json::lookup;
 pub use limits::{Limit, Limits};
 pub use settings::{HostIngress, LogLevel, LogSettings, Placement, Settings};
+pub use subnets::Scope;
 pub use units::{Bits, BitsPerSecond, Bytes};

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::error::PolicyError;
 use super::json::{Entry, Object};
+use super::subnets::Scope;
 
 /// Where the qdiscs go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct Settings {
     pub latency_ms: u32,
     /// `log`.
     pub log: LogSettings,
+    /// `unshapedSubnets` and `shapedSubnets`.
+    pub scope: Scope,
 }
 
 /// As the reference plugin: long enough for a steady rate, short enough to stay unnoticed.
@@ -97,6 +100,7 @@ impl Default for Settings {
             placement_by_prefix: Vec::new(),
             latency_ms: DEFAULT_LATENCY_MS,
             log: LogSettings::default(),
+            scope: Scope::default(),
         }
     }
 }
@@ -110,6 +114,8 @@ impl Settings {
     pub fn read(config: &Map<String, Value>) -> Result<Settings, PolicyError> {
         let config = Object::root(config);
         let default = Settings::default();
+        let scope = Scope::read(&config)?;
+        refuse_root_beside_subnets(&config, &scope)?;
         Ok(Settings {
             placement: word(&config, "placement", &PLACEMENTS)?.unwrap_or_default(),
             host_ingress: word(&config, "hostIngress", &HOST_INGRESSES)?.unwrap_or_default(),
@@ -125,7 +131,20 @@ impl Settings {
                 },
                 None => default.log,
             },
+            scope,
         })
+    }
+}
+
+/// A root qdisc limits every packet that leaves by the interface.
+fn refuse_root_beside_subnets(config: &Object<'_>, scope: &Scope) -> Result<(), PolicyError> {
+    let is_root = word(config, "hostIngress", &HOST_INGRESSES)? == Some(HostIngress::Root);
+    match config.entry("hostIngress").filter(|_| is_root && !scope.is_all()) {
+        Some(entry) => Err(entry.wrong(
+            "\"auto\" or \"hooks\" beside unshapedSubnets or shapedSubnets, because a root qdisc \
+             limits all traffic",
+        )),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::bucket::{Bucket, TbfState};
 use super::plan::{Batch, Step};
-use super::site::{Owner, Place, Side, Site};
+use super::rules::{Match, Rule};
+use super::site::{Hook, Owner, Place, Side, Site};
 use crate::policy::BitsPerSecond;
 
 /// What a step does, as the beginning of "…: the kernel said …".
@@ -26,10 +27,15 @@ pub fn doing(site: &Site, step: &Step) -> String {
         }
         Step::DelTbf { place, .. } => format!("remove the TBF from {}", site.device_of(*place)),
         Step::AddHook => format!("add a clsact qdisc to {device}"),
-        Step::AddFilter { hook, .. } => {
-            format!("redirect the {hook} of {device} to the IFB {}", site.ifb(*hook))
-        }
-        Step::DelFilter { hook, .. } | Step::DropFilter(hook) => {
+        Step::AddFilter { hook, rule, .. } => match rule {
+            Rule { matches: Match::All, redirects: true } => {
+                format!("redirect the {hook} of {device} to the IFB {}", site.ifb(*hook))
+            }
+            rule => {
+                format!("add a filter to the {hook} of {device}: {}", ruling(site, *hook, rule))
+            }
+        },
+        Step::DelFilter { hook, .. } | Step::DropFilter { hook, .. } => {
             format!("remove our filter from the {hook} of {device}")
         }
         Step::DelHook => format!("remove our clsact qdisc from {device}"),
@@ -48,7 +54,9 @@ pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
             .iter()
             .any(|step| matches!(step, Step::ChangeTbf { place: same, .. } if *same == place))
     };
+    let adds_hook = steps.contains(&&Step::AddHook);
     let is_news = |step: &&&Step| match step {
+        Step::AddFilter { rule, .. } => rule.matches == Match::All || !adds_hook,
         Step::LabelIfb { was, .. } => was.is_some(),
         Step::UpIfb(hook) | Step::AddTbf { place: Place::Ifb(hook), .. } => !creates(*hook),
         Step::ChangeTbf { from, .. } => !from.live,
@@ -90,21 +98,41 @@ fn finding(site: &Site, step: &Step) -> String {
             format!("{} has a TBF of ours that nobody asked for", site.device_of(*place))
         }
         Step::AddHook => format!("the clsact qdisc of {device} is missing"),
-        Step::AddFilter { hook, .. } => format!(
-            "the filter that redirects the {hook} of {device} to the IFB {} is missing",
-            site.ifb(*hook)
-        ),
-        Step::DelFilter { hook, filter, .. } => match filter.owner {
-            Owner::Ours { target, .. } => format!(
+        Step::AddFilter { hook, rule, .. } => match rule {
+            Rule { matches: Match::All, redirects: true } => format!(
+                "the filter that redirects the {hook} of {device} to the IFB {} is missing",
+                site.ifb(*hook)
+            ),
+            rule => format!(
+                "a filter on the {hook} of {device} is missing: {}",
+                ruling(site, *hook, rule)
+            ),
+        },
+        Step::DelFilter { hook, filter, rule, .. } => match (rule, &filter.owner) {
+            (Some(rule), _) => format!(
+                "the {hook} of {device} has a filter of ours that nobody asked for: {}",
+                ruling(site, *hook, rule)
+            ),
+            (None, Owner::Ours { target: Some(target), .. }) => format!(
                 "a filter of ours on the {hook} of {device} redirects to interface {target}, \
                  not to the IFB {}",
                 site.ifb(*hook)
             ),
-            Owner::Foreign { .. } => format!("a filter of ours on {device} is in the way"),
+            (None, _) => format!("a filter of ours on the {hook} of {device} was changed"),
         },
-        Step::DropFilter(hook) => format!("a filter of ours is left on the {hook} of {device}"),
+        Step::DropFilter { hook, .. } => {
+            format!("a filter of ours is left on the {hook} of {device}")
+        }
         Step::DelHook => format!("a clsact qdisc of ours is left on {device}"),
         Step::DelIfb { hook } => format!("the IFB {} is left {end}", site.ifb(*hook)),
+    }
+}
+
+/// What a rule does.
+fn ruling(site: &Site, hook: Hook, rule: &Rule) -> String {
+    match rule.redirects {
+        true => format!("{} go to the IFB {}", rule.matches, site.ifb(hook)),
+        false => format!("{} pass without a limit", rule.matches),
     }
 }
 

@@ -20,6 +20,17 @@ pub const TBF_HANDLE_LIVE: u16 = 0x7063;
 /// (u32_walk in net/sched/cls_u32.c).
 pub const FILTER_PREFS: [u16; 2] = [u16::MAX, u16::MAX - 1];
 
+/// Preferences of our filters for IPv4 and IPv6 subnets at each hook: before the one for all packets,
+/// because those that let packets pass come first. Each protocol has its own, as the kernel wants.
+pub const SUBNET_PREFS: [[u16; 2]; 2] = [[65533, 65531], [65532, 65530]];
+
+/// The class of our filters that let packets pass, major number above: they have no action that
+/// could carry a cookie. `gact`, which could, is not on every kernel.
+pub const PASS_CLASS: u32 = (TBF_HANDLE as u32) << 16 | 1;
+
+/// Added to that class where the hook is of our making.
+pub const PASS_CLASS_MADE_HOOK: u32 = 2;
+
 /// Begin of our filters' action cookie: "podb".
 pub const COOKIE_MAGIC: [u8; 4] = *b"podb";
 

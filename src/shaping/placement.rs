@@ -3,6 +3,7 @@
 //! A pure decision over what was observed. docs/placement.md has the table and the reasons.
 
 use super::Bucket;
+use super::rules::behind;
 use super::site::{Hook, HookKind, Observed, Root, Shape, Side};
 use crate::policy::{Direction, HostIngress, Placement, Settings};
 
@@ -48,14 +49,15 @@ impl Way {
         }
     }
 
-    /// The shape of the site at [`Way::side`].
+    /// The shape of the site at [`Way::side`], for all traffic; see [`Shape::within`].
     pub fn shape(self, buckets: &Buckets) -> Shape {
         let Buckets { ingress, egress } = *buckets;
-        match self {
-            Self::HostRoot => Shape { root: ingress, redirects: [egress, None] },
-            Self::HostHooks => Shape { root: None, redirects: [egress, ingress] },
-            Self::Pod => Shape { root: egress, redirects: [ingress, None] },
-        }
+        let (root, redirects) = match self {
+            Self::HostRoot => (ingress, [egress, None]),
+            Self::HostHooks => (None, [egress, ingress]),
+            Self::Pod => (egress, [ingress, None]),
+        };
+        Shape { root, redirects, ..Shape::default() }
     }
 }
 
@@ -126,7 +128,11 @@ pub fn decide(settings: &Settings, ifname: &str, facts: &Facts) -> Result<Decisi
                 return Err(Refusal::GuardedByBpf { device: device.into() });
             }
             let (way, why) = host_way(settings, facts, device, observed);
-            because(way.unwrap_or(Way::HostRoot), &format!("{reason}; {why}"))
+            let way = way.unwrap_or(match settings.scope.is_all() {
+                true => Way::HostRoot,
+                false => Way::HostHooks,
+            });
+            because(way, &format!("{reason}; {why}"))
         }
         Placement::Auto => match automatic_host(settings, facts) {
             Ok((way, why)) => because(way, &format!("{reason}; {why}")),
@@ -183,6 +189,12 @@ fn host_way(
     device: &str,
     observed: &Observed,
 ) -> (Option<Way>, String) {
+    if !settings.scope.is_all() {
+        return match subnets_bar(facts, device, observed) {
+            Some(why) => (None, why),
+            None => (Some(Way::HostHooks), "only the hooks tell subnets apart".into()),
+        };
+    }
     match settings.host_ingress {
         HostIngress::Root => return (Some(Way::HostRoot), "hostIngress is root".into()),
         HostIngress::Hooks => return (Some(Way::HostHooks), "hostIngress is hooks".into()),
@@ -206,6 +218,20 @@ fn host_way(
             (None, format!("the root qdisc and the egress hook of {device} are taken"))
         }
     }
+}
+
+/// Why the hooks cannot tell subnets apart, if they cannot.
+fn subnets_bar(facts: &Facts, device: &str, observed: &Observed) -> Option<String> {
+    if facts.limits(Direction::Ingress)
+        && (observed.hook == HookKind::Ingress || observed.barrier(Hook::Egress).is_some())
+    {
+        return Some(format!("subnets need the egress hook of {device}, which is taken"));
+    }
+    let used = [(Direction::Egress, Hook::Ingress), (Direction::Ingress, Hook::Egress)];
+    used.into_iter().filter(|(direction, _)| facts.limits(*direction)).find_map(|(_, hook)| {
+        let (kind, pref) = behind(observed, hook)?;
+        Some(format!("a foreign {kind} filter (pref {pref}) would be behind ours for subnets"))
+    })
 }
 
 #[cfg(test)]

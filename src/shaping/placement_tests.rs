@@ -1,6 +1,7 @@
 use super::super::bucket::BytesPerSecond;
 use super::super::site::{Filter, Owner};
 use super::*;
+use crate::policy::Scope;
 
 fn settings(placement: Placement, host_ingress: HostIngress) -> Settings {
     Settings { placement, host_ingress, ..Settings::default() }
@@ -59,6 +60,46 @@ fn auto_takes_the_host_where_it_is_free_and_the_way_that_nobody_rules() {
         ("eni123", free(), both, Way::Pod),
     ] {
         assert_eq!(choose(&auto(), device, &observed, limited), expected, "{device} {observed:?}");
+    }
+}
+
+fn subnets() -> Settings {
+    Settings { scope: Scope::Except(vec!["10.0.0.0/8".parse().unwrap()]), ..auto() }
+}
+
+#[test]
+fn subnets_need_the_hooks() {
+    let both = [true, true];
+    let last = |side: usize| {
+        let owner = Owner::Foreign { kind: "u32".into(), takes_all: false };
+        let mut observed = clsact(Vec::new(), Vec::new());
+        observed.filters[side] = vec![Filter { pref: 65533, handle: 0x8000_0800, owner }];
+        observed
+    };
+    for (device, observed, limited, expected) in [
+        ("veth1", free(), both, Way::HostHooks),
+        ("cali1", free(), both, Way::HostHooks),
+        ("veth1", foreign_root(), both, Way::HostHooks),
+        ("veth1", plain_ingress(), both, Way::Pod),
+        ("veth1", plain_ingress(), [false, true], Way::HostHooks),
+        ("veth1", clsact(Vec::new(), filter("u32", true)), both, Way::Pod),
+        ("veth1", clsact(Vec::new(), filter("u32", true)), [false, true], Way::HostHooks),
+        ("veth1", last(0), both, Way::Pod),
+        ("veth1", last(0), [true, false], Way::HostHooks),
+        ("veth1", last(1), both, Way::Pod),
+        ("veth1", clsact(filter("bpf", false), Vec::new()), both, Way::Pod),
+    ] {
+        let settings = subnets();
+        assert_eq!(
+            choose(&settings, device, &observed, limited),
+            expected,
+            "{device} {observed:?}"
+        );
+        // Who insists on the host gets the hooks, or a conflict that names what is there.
+        let host = Settings { placement: Placement::Host, ..settings };
+        if !observed.guarded_by_bpf() {
+            assert_eq!(choose(&host, device, &observed, limited), Way::HostHooks, "{observed:?}");
+        }
     }
 }
 
@@ -125,7 +166,13 @@ fn each_way_puts_each_direction_where_the_table_says() {
         (Way::HostHooks, None, from_pod, to_pod),
         (Way::Pod, from_pod, to_pod, None),
     ] {
-        let expected = Shape { root, redirects: [at_ingress_hook, at_egress_hook] };
+        let redirects = [at_ingress_hook, at_egress_hook];
+        let expected = Shape { root, redirects, ..Shape::default() };
         assert_eq!(way.shape(&buckets), expected, "{way}");
+        // Only a hook tells one subnet from another, so the egress hook takes the root's place.
+        let scope = subnets().scope;
+        let redirects = [at_ingress_hook, at_egress_hook.or(root)];
+        let expected = Shape { root: None, redirects, scope: scope.clone() };
+        assert_eq!(way.shape(&buckets).within(&scope), expected, "{way}");
     }
 }

@@ -8,6 +8,7 @@
 //! - steps in one batch go to the kernel in one send, so no kill can come between them.
 
 use super::bucket::{Bucket, Leaf, TbfState};
+use super::rules::{Rule, behind, first_subnet_pref};
 use super::site::{
     Filter, Hook, HookKind, Ifb, IfbState, Observed, Owner, Place, Root, Shape, Site,
 };
@@ -74,10 +75,12 @@ pub enum Step {
     },
     /// Add a clsact qdisc.
     AddHook,
-    /// Redirect everything that comes by a hook to its IFB.
+    /// Redirect what comes by a hook to its IFB, or let some of it pass.
     AddFilter {
         /// Which hook.
         hook: Hook,
+        /// Which packets, and which of both.
+        rule: Rule,
         /// Record that the hook is of our making.
         made_hook: bool,
     },
@@ -89,12 +92,17 @@ pub enum Step {
         filter: Filter,
         /// No other filter has its preference, so the preference goes with it.
         alone: bool,
-        /// It redirects to the IFB behind its hook.
-        points_at_ifb: bool,
+        /// The rule that it stands for, if it is in place.
+        rule: Option<Rule>,
     },
-    /// Remove whichever filter of ours redirects to the IFB behind this hook; only to undo, where
-    /// nobody knows yet which handle the kernel gave.
-    DropFilter(Hook),
+    /// Remove the filter of ours that stands for a rule; only to undo, where nobody knows yet which
+    /// handle the kernel gave.
+    DropFilter {
+        /// Which hook.
+        hook: Hook,
+        /// Which rule.
+        rule: Rule,
+    },
     /// Remove the clsact qdisc, which we made.
     DelHook,
     /// Remove the IFB behind a hook.
@@ -147,6 +155,34 @@ pub enum Conflict {
         /// The interface.
         device: String,
     },
+    /// A plain `ingress` qdisc where only the egress hook can tell one subnet from another.
+    #[error(
+        "{device} already has a plain `ingress` qdisc of another program, which leaves no room for \
+         the egress hook that unshapedSubnets and shapedSubnets need; remove what made that qdisc, \
+         use another \"placement\", or take the subnets out of the configuration"
+    )]
+    NoEgressHookForSubnets {
+        /// The interface.
+        device: String,
+    },
+    /// A foreign filter behind ours that packets of a subnet would skip.
+    #[error(
+        "{device} already has a {kind} filter (pref {pref}) of another program on its {hook}, and \
+         ours for unshapedSubnets or shapedSubnets would come before it and hide packets from it; \
+         give it a preference below {}, use another \"placement\", or take the subnets out of the \
+         configuration",
+        first_subnet_pref(*hook)
+    )]
+    Behind {
+        /// The interface.
+        device: String,
+        /// The hook.
+        hook: Hook,
+        /// The filter's kind.
+        kind: String,
+        /// Its preference.
+        pref: u16,
+    },
     /// A foreign filter that takes every packet before ours.
     #[error(
         "{device} already has a {kind} filter (pref {pref}) of another program on its {hook} that \
@@ -189,7 +225,7 @@ pub fn plan(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batc
             build_ifb(site, hook, bucket, &observed.ifbs[hook as usize], &mut batches);
         }
     }
-    batches.push(redirect(wanted, observed));
+    batches.push(redirect(site, wanted, observed));
     if let Some(bucket) = wanted.root {
         batches.push(root(Place::Device, bucket, &observed.root));
     }
@@ -208,7 +244,14 @@ fn refuse_conflicts(site: &Site, wanted: &Shape, observed: &Observed) -> Result<
             continue;
         }
         if hook == Hook::Egress && observed.hook == HookKind::Ingress {
-            return Err(Conflict::NoEgressHook { device: device() });
+            let device = device();
+            return Err(match wanted.scope.is_all() {
+                true => Conflict::NoEgressHook { device },
+                false => Conflict::NoEgressHookForSubnets { device },
+            });
+        }
+        if let Some((kind, pref)) = behind(observed, hook).filter(|_| !wanted.scope.is_all()) {
+            return Err(Conflict::Behind { device: device(), hook, kind: kind.into(), pref });
         }
         if let Some(Filter { pref, owner: Owner::Foreign { kind, .. }, .. }) =
             observed.barrier(hook)
@@ -278,42 +321,45 @@ fn change(place: Place, bucket: Bucket, state: &TbfState) -> Batch {
     batch
 }
 
-/// Filters that are wanted and missing, with the hook that they need; all in one send, so that
-/// what the filter's cookie says about the hook is never missing.
-fn redirect(wanted: &Shape, observed: &Observed) -> Batch {
+/// Filters that are wanted and missing, with the hook that they need, and then those that are not
+/// wanted there; all in one send, so that what a filter says about the hook is never missing and
+/// no packet meets half a list.
+fn redirect(site: &Site, wanted: &Shape, observed: &Observed) -> Batch {
     let mut batch = Vec::new();
     let adds_hook = observed.hook == HookKind::None;
-    for hook in Hook::ALL {
-        if wanted.redirects[hook as usize].is_none() {
-            continue;
-        }
-        let mut has_one = false;
-        for (filter, target, _) in observed.ours(hook) {
-            if !has_one && observed.ifb_index(hook) == Some(target) {
-                has_one = true;
-            } else {
-                batch.push(delete_filter(observed, hook, filter));
+    let made_hook = adds_hook || observed.made_hook();
+    for hook in Hook::ALL.into_iter().filter(|hook| wanted.redirects[*hook as usize].is_some()) {
+        let mut missing = wanted.rules(site, hook);
+        let mut stale = Vec::new();
+        for filter in observed.ours(hook) {
+            let rule = observed.rule_of(hook, filter);
+            match missing.iter().position(|wanted| Some(*wanted) == rule) {
+                Some(position) => drop(missing.remove(position)),
+                None => stale.push(filter),
             }
         }
-        if !has_one {
-            if adds_hook && !batch.contains(&Step::AddHook) {
-                batch.push(Step::AddHook);
-            }
-            let made_hook = adds_hook || observed.made_hook();
-            batch.push(Step::AddFilter { hook, made_hook });
+        if adds_hook && !missing.is_empty() && !batch.contains(&Step::AddHook) {
+            batch.push(Step::AddHook);
         }
+        batch.extend(missing.iter().map(|rule| Step::AddFilter { hook, rule: *rule, made_hook }));
+        batch.extend(delete_filters(observed, hook, &stale, &missing));
     }
     batch
 }
 
-fn delete_filter(observed: &Observed, hook: Hook, filter: &Filter) -> Step {
-    let alone = filter.is_alone_in(&observed.filters[hook as usize]);
-    let target = match filter.owner {
-        Owner::Ours { target, .. } => Some(target),
-        Owner::Foreign { .. } => None,
-    };
-    let points_at_ifb = target.is_some() && target == observed.ifb_index(hook);
-    Step::DelFilter { hook, filter: filter.clone(), alone, points_at_ifb }
+/// Removes filters of ours. The last one of a preference takes the preference with it, unless
+/// another filter is there or `comes`.
+fn delete_filters(observed: &Observed, hook: Hook, goes: &[&Filter], comes: &[Rule]) -> Batch {
+    let mut left: Vec<&Filter> = observed.filters[hook as usize].iter().collect();
+    let mut batch = Vec::new();
+    for filter in goes {
+        left.retain(|other| other != filter);
+        let alone = !left.iter().any(|other| other.shares_preference_with(filter))
+            && !comes.iter().any(|rule| rule.matches.pref(hook) == filter.pref);
+        let rule = observed.rule_of(hook, filter);
+        batch.push(Step::DelFilter { hook, filter: (*filter).clone(), alone, rule });
+    }
+    batch
 }
 
 /// What is ours and not wanted: filters first, then the hook if it is ours and nobody else
@@ -322,8 +368,8 @@ fn remove(wanted: &Shape, observed: &Observed) -> Vec<Batch> {
     let unwanted = |hook: &Hook| wanted.redirects[*hook as usize].is_none();
     let mut filters = Vec::new();
     for hook in Hook::ALL.into_iter().filter(|hook| unwanted(hook)) {
-        let delete = |(filter, _, _): (&Filter, u32, bool)| delete_filter(observed, hook, filter);
-        filters.extend(observed.ours(hook).map(delete));
+        let goes: Vec<&Filter> = observed.ours(hook).collect();
+        filters.extend(delete_filters(observed, hook, &goes, &[]));
     }
     let uses_hook = !Hook::ALL.iter().all(unwanted);
     if !uses_hook && observed.made_hook() && !observed.has_foreign_filters() {

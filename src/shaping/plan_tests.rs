@@ -3,8 +3,10 @@ use proptest::prelude::*;
 use super::super::bucket::BytesPerSecond;
 use super::super::identity::Attachment;
 use super::super::placement::{Buckets, Way};
+use super::super::rules::Match;
 use super::super::site::Side;
 use super::*;
+use crate::policy::Scope;
 
 const OWN_IFBS: [u32; 2] = [21, 22];
 const ELSEWHERE: u32 = 99;
@@ -79,16 +81,23 @@ fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
             assert_eq!(observed.hook, HookKind::None);
             observed.hook = HookKind::Clsact;
         }
-        Step::AddFilter { hook, made_hook } => {
+        Step::AddFilter { hook, rule, made_hook } => {
+            assert_ne!(observed.hook, HookKind::None, "a filter needs its hook");
             let target = observed.ifb_index(*hook).expect("a filter needs its IFB");
-            let owner = Owner::Ours { target, made_hook: *made_hook };
-            let filter = Filter { pref: u16::MAX - *hook as u16, handle: 0x8000_0800, owner };
-            observed.filters[*hook as usize].push(filter);
+            let target = rule.redirects.then_some(target);
+            let owner = Owner::Ours { matches: rule.matches, target, made_hook: *made_hook };
+            let filters = &mut observed.filters[*hook as usize];
+            let handle = 0x8000_0900 + filters.len() as u32;
+            filters.push(Filter { pref: rule.matches.pref(*hook), handle, owner });
+            filters.sort_by_key(|filter| filter.pref);
         }
         Step::DelFilter { hook, filter, alone, .. } => {
-            observed.filters[*hook as usize].retain(|other| {
+            let filters = &mut observed.filters[*hook as usize];
+            filters.retain(|other| {
                 if *alone { !other.shares_preference_with(filter) } else { other != filter }
             });
+            let shares = |other: &Filter| other.shares_preference_with(filter);
+            assert!(*alone || filters.iter().any(shares), "{step:?} leaves an empty preference");
         }
         Step::DelHook => {
             assert!(!observed.has_foreign_filters(), "a hook with foreign filters is not ours");
@@ -96,7 +105,7 @@ fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
             observed.filters = Default::default();
         }
         Step::DelIfb { hook } => observed.ifbs[*hook as usize] = Ifb::Absent,
-        Step::RestoreLabel { .. } | Step::DownIfb(_) | Step::DropFilter(_) => {
+        Step::RestoreLabel { .. } | Step::DownIfb(_) | Step::DropFilter { .. } => {
             panic!("{step:?} is only for undoing")
         }
     }
@@ -105,7 +114,8 @@ fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
 /// The pod is cut off where a filter of ours redirects to an IFB that is missing or down.
 fn cuts_off(observed: &Observed) -> bool {
     Hook::ALL.iter().any(|hook| {
-        observed.ours(*hook).any(|(_, target, _)| {
+        observed.ours(*hook).any(|filter| {
+            let Owner::Ours { target: Some(target), .. } = filter.owner else { return false };
             !matches!(&observed.ifbs[*hook as usize],
                 Ifb::Present(state) if state.up && state.index == target)
         })
@@ -159,16 +169,45 @@ fn any_ifb(hook: Hook) -> impl Strategy<Value = Ifb> {
     prop_oneof![2 => Just(Ifb::Absent), 4 => present, 1 => Just(Ifb::Taken("dummy".into()))]
 }
 
+const NETS: [&str; 4] = ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8", "::/0"];
+
+fn net(n: usize) -> ipnetwork::IpNetwork {
+    NETS[n].parse().unwrap()
+}
+
+fn any_match() -> impl Strategy<Value = Match> {
+    prop_oneof![
+        3 => Just(Match::All),
+        3 => (0..NETS.len()).prop_map(|n| Match::Destination(net(n))),
+        3 => (0..NETS.len()).prop_map(|n| Match::Source(net(n))),
+        1 => Just(Match::Unknown),
+    ]
+}
+
+fn any_scope() -> impl Strategy<Value = Scope> {
+    let nets = || {
+        proptest::sample::subsequence((0..NETS.len()).collect::<Vec<_>>(), 1..=NETS.len())
+            .prop_map(|numbers| numbers.into_iter().map(net).collect::<Vec<_>>())
+    };
+    prop_oneof![
+        2 => Just(Scope::All),
+        2 => nets().prop_map(Scope::Except),
+        1 => nets().prop_map(Scope::Only),
+    ]
+}
+
 fn any_filters(hook: Hook) -> impl Strategy<Value = Vec<Filter>> {
-    let target = prop_oneof![Just(OWN_IFBS[hook as usize]), Just(ELSEWHERE)];
-    let ours = (target, any::<bool>()).prop_map(move |(target, made_hook)| {
-        (u16::MAX - hook as u16, Owner::Ours { target, made_hook })
-    });
-    let pref = prop_oneof![Just(1u16), Just(49152), Just(u16::MAX - hook as u16)];
+    let own = OWN_IFBS[hook as usize];
+    let target = prop_oneof![3 => Just(Some(own)), 1 => Just(Some(ELSEWHERE)), 2 => Just(None)];
+    let ours =
+        (any_match(), target, any::<bool>()).prop_map(move |(matches, target, made_hook)| {
+            (matches.pref(hook), Owner::Ours { matches, target, made_hook })
+        });
+    let pref = prop_oneof![8 => Just(1u16), 8 => Just(49152), 1 => Just(u16::MAX - hook as u16)];
     let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")]).prop_map(
         |(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }),
     );
-    proptest::collection::vec(prop_oneof![ours, foreign], 0..4).prop_map(|filters| {
+    proptest::collection::vec(prop_oneof![2 => ours, 1 => foreign], 0..7).prop_map(|filters| {
         let filters = filters.into_iter().enumerate();
         let mut filters: Vec<Filter> = filters
             .map(|(n, (pref, owner))| Filter { pref, handle: 0x8000_0800 + n as u32, owner })
@@ -195,8 +234,9 @@ fn any_observed() -> impl Strategy<Value = Observed> {
 fn any_shape() -> impl Strategy<Value = Shape> {
     let way = prop_oneof![Just(Way::HostRoot), Just(Way::HostHooks), Just(Way::Pod)];
     let limit = || proptest::option::of(any_bucket());
-    (way, limit(), limit())
-        .prop_map(|(way, ingress, egress)| way.shape(&Buckets { ingress, egress }))
+    (way, limit(), limit(), any_scope()).prop_map(|(way, ingress, egress, scope)| {
+        way.shape(&Buckets { ingress, egress }).within(&scope)
+    })
 }
 
 proptest! {
@@ -212,6 +252,7 @@ proptest! {
             }
             prop_assert_eq!(plan(&site, &wanted, &observed), Ok(Vec::new()));
             prop_assert_eq!(foreign(&observed), before, "what is not ours stays");
+            prop_assert!(!cuts_off(&observed), "each filter of ours points at its IFB");
         }
     }
 
@@ -274,7 +315,10 @@ fn a_fresh_interface_is_built_inside_out() {
                 Step::AddTbf { place: ifb, bucket: bucket(20), replaces: None },
             ],
             vec![Step::UpIfb(Hook::Ingress)],
-            vec![Step::AddHook, Step::AddFilter { hook: Hook::Ingress, made_hook: true }],
+            vec![
+                Step::AddHook,
+                Step::AddFilter { hook: Hook::Ingress, rule: Rule::ALL, made_hook: true },
+            ],
             vec![Step::AddTbf { place: root, bucket: bucket(10), replaces: None }],
         ]
     );
@@ -283,7 +327,7 @@ fn a_fresh_interface_is_built_inside_out() {
 #[test]
 fn a_foreign_clsact_is_used_and_stays() {
     let mut observed = Observed { hook: HookKind::Clsact, ..Observed::default() };
-    let wanted = Shape { root: None, redirects: [Some(bucket(10)), None] };
+    let wanted = Shape { redirects: [Some(bucket(10)), None], ..Shape::default() };
     for step in batches(wanted, &observed).iter().flatten() {
         assert_ne!(*step, Step::AddHook);
         simulate(&site(), &mut observed, step);
@@ -295,7 +339,7 @@ fn a_foreign_clsact_is_used_and_stays() {
 #[test]
 fn a_cut_empties_the_queue_in_the_same_send() {
     let observed = Observed { root: Root::Ours(bucket(50).to_state()), ..Observed::default() };
-    let wanted = Shape { root: Some(bucket(5)), redirects: [None, None] };
+    let wanted = Shape { root: Some(bucket(5)), ..Shape::default() };
     let place = Place::Device;
     let change = Step::ChangeTbf { place, from: bucket(50).to_state(), to: bucket(5) };
     let replace = Step::ReplaceLeaf { place, limit: bucket(5).limit };
@@ -310,7 +354,13 @@ fn what_stands_in_the_way_is_named() {
         owner: Owner::Foreign { kind: "u32".into(), takes_all: true },
     };
     let both = Way::HostHooks.shape(&Buckets { ingress: Some(bucket(1)), egress: Some(bucket(1)) });
-    let root = Shape { root: Some(bucket(1)), redirects: [None, None] };
+    let root = Shape { root: Some(bucket(1)), ..Shape::default() };
+    let subnets = both.clone().within(&Scope::Except(vec![net(0)]));
+    let last = Filter {
+        pref: 65533,
+        handle: 0x8000_0800,
+        owner: Owner::Foreign { kind: "flower".into(), takes_all: false },
+    };
     let clsact = Observed { hook: HookKind::Clsact, ..Observed::default() };
     for (wanted, observed, words) in [
         (
@@ -319,12 +369,22 @@ fn what_stands_in_the_way_is_named() {
             &["veth0", "tbf 1:", "remove the other entry", "hooks"][..],
         ),
         (
-            both,
+            both.clone(),
             Observed { hook: HookKind::Ingress, ..Observed::default() },
             &["veth0", "`ingress` qdisc", "\"root\""],
         ),
         (
-            both,
+            subnets.clone(),
+            Observed { hook: HookKind::Ingress, ..Observed::default() },
+            &["veth0", "`ingress` qdisc", "unshapedSubnets"],
+        ),
+        (
+            subnets,
+            Observed { filters: [vec![last], Vec::new()], ..clsact.clone() },
+            &["veth0", "flower", "pref 65533", "below 65531"],
+        ),
+        (
+            both.clone(),
             Observed { filters: [vec![barrier], Vec::new()], ..clsact.clone() },
             &["veth0", "u32", "pref 1", "\"pod\""],
         ),
@@ -338,3 +398,6 @@ fn what_stands_in_the_way_is_named() {
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
     }
 }
+
+#[path = "plan_subnets_tests.rs"]
+mod subnets;

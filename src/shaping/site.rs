@@ -5,7 +5,9 @@
 //! a hook to an IFB with a TBF. So there is one plan for all of them.
 
 use super::identity::ifb_name;
-use super::{Attachment, Bucket, TbfState};
+pub use super::rules::Shape;
+use super::rules::{Match, Rule};
+use super::{Attachment, TbfState};
 use crate::policy::Direction;
 
 /// A side of a clsact qdisc. Mind the view: it is the interface's, not the pod's.
@@ -109,15 +111,6 @@ pub enum Place {
     Ifb(Hook),
 }
 
-/// What is wanted at a site. The default is: nothing of ours.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shape {
-    /// A TBF as root of the interface.
-    pub root: Option<Bucket>,
-    /// A redirect from each hook to an IFB with a TBF.
-    pub redirects: [Option<Bucket>; 2],
-}
-
 /// What the kernel has at a site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -184,11 +177,13 @@ impl Filter {
 /// Whose a filter is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// Ours, by the cookie of its action.
+    /// Ours, by the cookie of its action or by its class.
     Ours {
-        /// Index of the interface that it redirects to.
-        target: u32,
-        /// The cookie says that we also made the hook.
+        /// Which packets it takes.
+        matches: Match,
+        /// Index of the interface that it redirects to; `None`: the packets pass as they are.
+        target: Option<u32>,
+        /// The mark says that we also made the hook.
         made_hook: bool,
     },
     /// Somebody else's.
@@ -229,21 +224,24 @@ pub struct IfbState {
 
 impl Observed {
     /// Our filters at a hook.
-    pub fn ours(&self, hook: Hook) -> impl Iterator<Item = (&Filter, u32, bool)> {
-        self.filters[hook as usize].iter().filter_map(|filter| match filter.owner {
-            Owner::Ours { target, made_hook } => Some((filter, target, made_hook)),
-            Owner::Foreign { .. } => None,
-        })
+    pub fn ours(&self, hook: Hook) -> impl Iterator<Item = &Filter> {
+        let is_ours = |filter: &&Filter| matches!(filter.owner, Owner::Ours { .. });
+        self.filters[hook as usize].iter().filter(is_ours)
+    }
+
+    /// The rule that a filter of ours at a hook stands for; `None` where it is no rule: it redirects
+    /// elsewhere, or takes what no rule takes.
+    pub fn rule_of(&self, hook: Hook, filter: &Filter) -> Option<Rule> {
+        let Owner::Ours { matches, target, .. } = filter.owner else { return None };
+        let is_in_place = target.is_none() || target == self.ifb_index(hook);
+        (is_in_place && matches != Match::Unknown)
+            .then_some(Rule { matches, redirects: target.is_some() })
     }
 
     /// The foreign filter at a hook that lets no packet through to ours, if there is one. What
     /// comes after a redirect of ours that is in place bars nothing.
     pub fn barrier(&self, hook: Hook) -> Option<&Filter> {
-        let index = self.ifb_index(hook);
-        let in_place = |filter: &&Filter| match filter.owner {
-            Owner::Ours { target, .. } => Some(target) == index,
-            Owner::Foreign { .. } => false,
-        };
+        let in_place = |filter: &&Filter| self.rule_of(hook, filter) == Some(Rule::ALL);
         let before_ours = self.filters[hook as usize].iter().take_while(|f| !in_place(f));
         before_ours.into_iter().find(|f| matches!(f.owner, Owner::Foreign { takes_all: true, .. }))
     }
@@ -266,7 +264,8 @@ impl Observed {
 
     /// Whether we recorded that the hook is of our making.
     pub fn made_hook(&self) -> bool {
-        Hook::ALL.iter().any(|hook| self.ours(*hook).any(|(_, _, made)| made))
+        let made = |filter: &Filter| matches!(filter.owner, Owner::Ours { made_hook: true, .. });
+        self.filters.iter().flatten().any(made)
     }
 
     /// Whether anything of somebody else hangs at the hooks.
@@ -279,14 +278,20 @@ impl Observed {
     /// a device that is only known by an IFB's alias: by now it may be another pod's.
     pub fn restrict_to_ifbs(&mut self) {
         let indexes = Hook::ALL.map(|hook| self.ifb_index(hook));
-        let mut is_ours = false;
+        let points_here = |filter: &Filter| match filter.owner {
+            Owner::Ours { target: Some(target), .. } => indexes.contains(&Some(target)),
+            Owner::Ours { target: None, .. } | Owner::Foreign { .. } => false,
+        };
+        let is_ours = self.filters.iter().flatten().any(points_here);
         for filter in self.filters.iter_mut().flatten() {
-            match filter.owner {
-                Owner::Ours { target, .. } if indexes.contains(&Some(target)) => is_ours = true,
-                Owner::Ours { .. } => {
-                    filter.owner = Owner::Foreign { kind: "u32".into(), takes_all: false };
-                }
-                Owner::Foreign { .. } => {}
+            // One that lets packets pass points nowhere: it belongs to the ones that do.
+            let belongs = match filter.owner {
+                Owner::Ours { target: None, .. } => is_ours,
+                Owner::Ours { .. } => points_here(filter),
+                Owner::Foreign { .. } => true,
+            };
+            if !belongs {
+                filter.owner = Owner::Foreign { kind: "u32".into(), takes_all: false };
             }
         }
         if !is_ours {

@@ -24,9 +24,11 @@ pub fn undo(step: &Step) -> Option<Step> {
         }
         Step::AddHook => Step::DelHook,
         Step::DelHook => Step::AddHook,
-        Step::AddFilter { hook, .. } => Step::DropFilter(*hook),
-        Step::DelFilter { hook, filter, points_at_ifb: true, .. } => match filter.owner {
-            Owner::Ours { made_hook, .. } => Step::AddFilter { hook: *hook, made_hook },
+        Step::AddFilter { hook, rule, .. } => Step::DropFilter { hook: *hook, rule: *rule },
+        Step::DelFilter { hook, filter, rule: Some(rule), .. } => match filter.owner {
+            Owner::Ours { made_hook, .. } => {
+                Step::AddFilter { hook: *hook, rule: *rule, made_hook }
+            }
             Owner::Foreign { .. } => return None,
         },
         Step::LabelIfb { was: None, .. }
@@ -34,7 +36,7 @@ pub fn undo(step: &Step) -> Option<Step> {
         | Step::DownIfb(_)
         | Step::ReplaceLeaf { .. }
         | Step::DelTbf { was: None, .. }
-        | Step::DropFilter(_)
+        | Step::DropFilter { .. }
         | Step::DelFilter { .. }
         | Step::DelIfb { .. } => return None,
     })

@@ -27,6 +27,7 @@ mod snapshot;
 mod strace;
 mod temp;
 mod traffic;
+pub mod two_peers;
 mod wire;
 mod witness;
 
@@ -42,7 +43,7 @@ pub use shipped::{Recorded, shipped_plugin};
 pub use snapshot::Snapshot;
 pub use strace::{RECEIVES, SENDS, Strace};
 pub use temp::TempDir;
-pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, throughput};
+pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, failed_probes, throughput};
 pub use wire::{Family, Wire};
 pub use witness::{Filter, Qdisc, items};
 

@@ -50,6 +50,10 @@ pub(super) fn play_if_asked() {
             segment.parse().expect("a number"),
             packet.parse().expect("a number"),
         ),
+        ["listen", address] => listen(address),
+        ["probe", address, count] => {
+            probe(address.parse().expect("an address"), count.parse().expect("a number"))
+        }
         _ => panic!("{ROLE}={role} is no role"),
     }
     std::process::exit(0);
@@ -138,6 +142,22 @@ fn flood(address: SocketAddr, segment: i32, packet: usize) {
         // Some 500 Mbit/s: far above every limit, and a core is left for the others.
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// Takes every TCP connection and closes it, as a container does whose port is probed. Says
+/// `listening ADDRESS` first.
+fn listen(address: &str) {
+    let listener = TcpListener::bind(address).expect("the address can be bound");
+    say(&format!("listening {}", listener.local_addr().expect("bound")));
+    listener.incoming().for_each(drop);
+}
+
+/// Connects `count` times, one after another, each within a second as a kubelet's probe, and says
+/// how many failed.
+fn probe(address: SocketAddr, count: usize) {
+    let patience = Duration::from_secs(1);
+    let fails = || TcpStream::connect_timeout(&address, patience).is_err();
+    say(&(0..count).filter(|_| fails()).count().to_string());
 }
 
 fn say(line: &str) {

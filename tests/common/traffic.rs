@@ -172,6 +172,19 @@ impl Ns {
     }
 }
 
+/// How many of `count` TCP probes from one namespace to a listener at `address` of another fail.
+pub fn failed_probes(from: &Ns, to: &Ns, address: &str, count: u32) -> u32 {
+    let mut listener = Process(roles::start(to, &format!("listen {address}:0")));
+    let line = Lines::of(&mut listener.0).next();
+    let line = line.unwrap_or_else(|| panic!("no listener: {}", words(&mut listener)));
+    let target = line.strip_prefix("listening ").expect("the listener's first line");
+    let mut probe = Process(roles::start(from, &format!("probe {target} {count}")));
+    let mut output = String::new();
+    probe.0.stdout.take().expect("piped").read_to_string(&mut output).expect("UTF-8");
+    let failed = output.lines().find_map(|line| line.split_once(roles::MARK));
+    failed.expect("the probe's only line").1.parse().expect("a number")
+}
+
 /// A flood; it ends when this is dropped.
 #[must_use]
 pub struct Flood(Process);

@@ -34,6 +34,7 @@ fn every_key_is_read() {
         "placementByPrefix": {"en": "pod", "eni": "host", "cali": "auto", "eth": "host"},
         "latency": 40,
         "log": {"File": "/var/log/pod-bandwidth.log", "level": "debug"},
+        "unshapedSubnets": ["10.96.0.0/12"],
     }));
     let prefix = |prefix: &str, placement| (prefix.to_owned(), placement);
     assert_eq!(
@@ -53,6 +54,7 @@ fn every_key_is_read() {
                 file: Some(PathBuf::from("/var/log/pod-bandwidth.log")),
                 level: LogLevel::Debug,
             },
+            scope: Scope::Except(vec!["10.96.0.0/12".parse().unwrap()]),
         })
     );
     for (word, placement) in PLACEMENTS {
@@ -97,6 +99,10 @@ fn a_wrong_value_is_told_with_its_key() {
         (
             json!({"placementByPrefix": {"": "host"}}),
             r#"placementByPrefix: got an empty prefix; it takes prefixes of host interface names, such as "eni""#.into(),
+        ),
+        (
+            json!({"hostIngress": "root", "shapedSubnets": ["10.0.0.0/8"]}),
+            r#"hostIngress: got the string "root"; it takes "auto" or "hooks" beside unshapedSubnets or shapedSubnets, because a root qdisc limits all traffic"#.into(),
         ),
         (json!({"latency": "25"}), format!(r#"latency: got the string "25"; {LATENCY}"#)),
         (json!({"latency": 0}), format!("latency: got the number 0; {LATENCY}")),
