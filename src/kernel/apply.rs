@@ -8,6 +8,7 @@ use super::qdisc;
 use super::socket::{Request, Socket};
 use crate::shaping::describe;
 use crate::shaping::plan::{Batch, Step};
+use crate::shaping::queue::NewLeaf;
 use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Owner, Place, Root, Site};
 use crate::shaping::undo::undo;
 
@@ -34,6 +35,7 @@ pub struct Applier<'a> {
     ifbs: [Option<u32>; 2],
     hook: HookKind,
     live: [bool; 3],
+    lacks_fq_codel: bool,
     done: Vec<Step>,
 }
 
@@ -50,8 +52,14 @@ impl<'a> Applier<'a> {
             ifbs: Hook::ALL.map(|hook| observed.ifb_index(hook)),
             hook: observed.hook,
             live: [is_live(&observed.root), ifb_is_live(ingress), ifb_is_live(egress)],
+            lacks_fq_codel: false,
             done: Vec::new(),
         }
+    }
+
+    /// Whether a step found that this kernel has no fq_codel.
+    pub fn lacks_fq_codel(&self) -> bool {
+        self.lacks_fq_codel
     }
 
     /// Does all steps, or takes back those that it did.
@@ -91,13 +99,23 @@ impl<'a> Applier<'a> {
 
     /// Sends one batch; returns the steps that were done and the first error.
     fn batch(&mut self, batch: &[Step]) -> (Vec<Step>, Option<KernelError>) {
+        // What the kernel does not have is asked for once: each time it may look for a module.
+        let is_vain = |step: &&Step| {
+            self.lacks_fq_codel && matches!(step, Step::ReplaceLeaf { optional: true, .. })
+        };
+        let batch: Vec<&Step> = batch.iter().filter(|step| !is_vain(step)).collect();
+        for step in &batch {
+            if let Step::AddTbf { place, .. } = step {
+                self.live[slot(*place)] = false;
+            }
+        }
         let requests: Result<Vec<_>, _> = batch.iter().map(|step| self.request(step)).collect();
         let answers = match requests.and_then(|requests| self.socket.exchange(requests)) {
             Ok(answers) => answers,
             Err(error) => return (Vec::new(), Some(error)),
         };
         let (mut done, mut first_error) = (Vec::new(), None);
-        for (step, answer) in batch.iter().zip(answers) {
+        for (step, answer) in batch.into_iter().zip(answers) {
             match self.settle(step, answer.map(|_| ())) {
                 Ok(()) => done.push(step.clone()),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -123,6 +141,17 @@ impl<'a> Applier<'a> {
                 let index = self.ifb(*hook)?;
                 self.socket.request(link::label(index, mtu, &alias, false, doing)).map(|_| ())
             }
+            (Step::ReplaceLeaf { optional: true, .. }, Err(error))
+                if error.is_missing_feature() =>
+            {
+                self.lacks_fq_codel = true;
+                Ok(())
+            }
+            (Step::ReplaceLeaf { leaf: NewLeaf::FqCodel(_), .. }, Err(error))
+                if error.is_missing_feature() =>
+            {
+                Err(KernelError::NoFqCodel { doing: describe::doing(self.site, step) })
+            }
             (step, Err(error)) if removes(step) && error.is_gone() => Ok(()),
             (_, answer) => answer,
         }
@@ -140,10 +169,11 @@ impl<'a> Applier<'a> {
     pub fn take_back(&mut self) -> Vec<KernelError> {
         let mut errors = Vec::new();
         let done = std::mem::take(&mut self.done);
-        for step in done.iter().rev().filter_map(undo) {
-            let error = match step {
-                Step::DropFilter(hook) => self.drop_filter(hook).err(),
-                step => self.batch(&[step]).1,
+        for batch in done.iter().rev().map(undo) {
+            let error = match batch[..] {
+                [] => None,
+                [Step::DropFilter(hook)] => self.drop_filter(hook).err(),
+                _ => self.batch(&batch).1,
             };
             errors.extend(error);
         }
@@ -181,10 +211,7 @@ impl<'a> Applier<'a> {
     }
 
     fn is_live(&self, place: Place) -> bool {
-        match place {
-            Place::Device => self.live[0],
-            Place::Ifb(hook) => self.live[1 + hook as usize],
-        }
+        self.live[slot(place)]
     }
 
     fn request(&self, step: &Step) -> Result<Request, KernelError> {
@@ -208,8 +235,11 @@ impl<'a> Applier<'a> {
             Step::ChangeTbf { place, to, .. } => {
                 qdisc::change_tbf(self.index(*place)?, self.is_live(*place), to, doing)
             }
-            Step::ReplaceLeaf { place, limit } => {
-                qdisc::replace_leaf(self.index(*place)?, self.is_live(*place), *limit, doing)
+            Step::ReplaceLeaf { place, leaf, .. } => {
+                qdisc::replace_leaf(self.index(*place)?, self.is_live(*place), leaf, doing)
+            }
+            Step::ChangeLeaf { place, to, .. } => {
+                qdisc::change_leaf(self.index(*place)?, self.is_live(*place), to, doing)
             }
             Step::DelTbf { place, .. } => {
                 qdisc::delete_tbf(self.index(*place)?, self.is_live(*place), doing)
@@ -226,6 +256,14 @@ impl<'a> Applier<'a> {
             // Never part of a plan; see `take_back`.
             Step::DropFilter(hook) => filter::list(self.device, *hook, kind, &self.site.device),
         })
+    }
+}
+
+/// The index of a place in [`Applier::live`].
+fn slot(place: Place) -> usize {
+    match place {
+        Place::Device => 0,
+        Place::Ifb(hook) => 1 + hook as usize,
     }
 }
 

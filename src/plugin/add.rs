@@ -112,7 +112,7 @@ impl Job {
             CniError::new(Code::Conflict, format!("placement {way}: {conflict}"))
         };
         let (end, other) = ends.at(way)?;
-        let buckets = end.buckets(limits, settings.latency_ms)?;
+        let buckets = end.buckets(limits, settings)?;
         let wanted = plan(&end.site, &way.shape(&buckets), &end.observed).map_err(conflict)?;
         let other = match other {
             Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
@@ -130,6 +130,7 @@ impl Job {
         let Some((end, other)) = ends.at_mut(self.decision.way) else { return Ok(()) };
         let mut applier = end.applier();
         let mut warnings = applier.apply(&self.wanted)?;
+        let lacks_fq_codel = applier.lacks_fq_codel();
         if let Some(other) = other {
             match other.applier().apply(&self.other) {
                 Ok(more) => warnings.extend(more),
@@ -138,6 +139,9 @@ impl Job {
                     return Err(error);
                 }
             }
+        }
+        if lacks_fq_codel {
+            log.info("this kernel has no fq_codel, so a FIFO is below each TBF");
         }
         for warning in warnings {
             log.warn(&warning.to_string());

@@ -8,10 +8,12 @@ pub mod describe;
 pub mod identity;
 pub mod placement;
 pub mod plan;
+pub mod queue;
 pub mod site;
 pub mod undo;
 
 pub use bucket::{Bucket, BytesPerSecond, Leaf, Peak, TbfState};
 pub use identity::Attachment;
 pub use plan::{Conflict, Step, plan};
+pub use queue::{FqCodel, Queue};
 pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site};
