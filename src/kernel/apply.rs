@@ -7,6 +7,7 @@ use super::observe::filters;
 use super::qdisc;
 use super::socket::{Request, Socket};
 use crate::shaping::describe;
+use crate::shaping::identity::LEAF_HANDLES;
 use crate::shaping::plan::{Batch, Step};
 use crate::shaping::queue::NewLeaf;
 use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Owner, Place, Root, Site};
@@ -34,7 +35,10 @@ pub struct Applier<'a> {
     device: u32,
     ifbs: [Option<u32>; 2],
     hook: HookKind,
+    /// Of each place's TBF, see [`slot`].
     live: [bool; 3],
+    /// Major numbers of the handles of their leaf queues.
+    leaves: [u16; 3],
     lacks_fq_codel: bool,
     done: Vec<Step>,
 }
@@ -42,16 +46,20 @@ pub struct Applier<'a> {
 impl<'a> Applier<'a> {
     /// `device` is the index of the site's interface; `observed` what the plan was made from.
     pub fn new(socket: &'a mut Socket, site: &'a Site, device: u32, observed: &Observed) -> Self {
-        let is_live = |root: &Root| matches!(root, Root::Ours(state) if state.live);
-        let ifb_is_live = |ifb: &Ifb| matches!(ifb, Ifb::Present(state) if is_live(&state.root));
+        let of_ifb = |ifb: &Ifb| match ifb {
+            Ifb::Present(state) => marks(&state.root),
+            Ifb::Absent | Ifb::Taken(_) => (false, 0),
+        };
         let [ingress, egress] = &observed.ifbs;
+        let tbfs = [marks(&observed.root), of_ifb(ingress), of_ifb(egress)];
         Self {
             socket,
             site,
             device,
             ifbs: Hook::ALL.map(|hook| observed.ifb_index(hook)),
             hook: observed.hook,
-            live: [is_live(&observed.root), ifb_is_live(ingress), ifb_is_live(egress)],
+            live: tbfs.map(|(live, _)| live),
+            leaves: tbfs.map(|(_, leaf)| leaf),
             lacks_fq_codel: false,
             done: Vec::new(),
         }
@@ -104,13 +112,14 @@ impl<'a> Applier<'a> {
             self.lacks_fq_codel && matches!(step, Step::ReplaceLeaf { optional: true, .. })
         };
         let batch: Vec<&Step> = batch.iter().filter(|step| !is_vain(step)).collect();
+        let mut requests = Vec::new();
         for step in &batch {
-            if let Step::AddTbf { place, .. } = step {
-                self.live[slot(*place)] = false;
+            match self.request(step) {
+                Ok(request) => requests.push(request),
+                Err(error) => return (Vec::new(), Some(error)),
             }
         }
-        let requests: Result<Vec<_>, _> = batch.iter().map(|step| self.request(step)).collect();
-        let answers = match requests.and_then(|requests| self.socket.exchange(requests)) {
+        let answers = match self.socket.exchange(requests) {
             Ok(answers) => answers,
             Err(error) => return (Vec::new(), Some(error)),
         };
@@ -126,6 +135,9 @@ impl<'a> Applier<'a> {
 
     /// What follows from one step's answer.
     fn settle(&mut self, step: &Step, answer: Result<(), KernelError>) -> Result<(), KernelError> {
+        if let (Step::ReplaceLeaf { place, .. }, Err(_)) = (step, &answer) {
+            self.leaves[slot(*place)] = other_leaf(self.leaves[slot(*place)]);
+        }
         match (step, answer) {
             (Step::CreateIfb(hook), Ok(())) => {
                 self.ifbs[*hook as usize] = Some(self.find_ifb(*hook)?);
@@ -214,7 +226,7 @@ impl<'a> Applier<'a> {
         self.live[slot(place)]
     }
 
-    fn request(&self, step: &Step) -> Result<Request, KernelError> {
+    fn request(&mut self, step: &Step) -> Result<Request, KernelError> {
         let doing = describe::doing(self.site, step);
         // A clsact qdisc that the same batch adds is there by the time its filters arrive.
         let kind = if self.hook == HookKind::None { HookKind::Clsact } else { self.hook };
@@ -230,13 +242,17 @@ impl<'a> Applier<'a> {
             Step::UpIfb(hook) => link::set_up(self.ifb(*hook)?, true, doing),
             Step::DownIfb(hook) => link::set_up(self.ifb(*hook)?, false, doing),
             Step::AddTbf { place, bucket, replaces } => {
+                (self.live[slot(*place)], self.leaves[slot(*place)]) = (false, 0);
                 qdisc::add_tbf(self.index(*place)?, bucket, replaces.is_some(), doing)
             }
             Step::ChangeTbf { place, to, .. } => {
                 qdisc::change_tbf(self.index(*place)?, self.is_live(*place), to, doing)
             }
             Step::ReplaceLeaf { place, leaf, .. } => {
-                qdisc::replace_leaf(self.index(*place)?, self.is_live(*place), leaf, doing)
+                let (index, live) = (self.index(*place)?, self.is_live(*place));
+                let handle = other_leaf(self.leaves[slot(*place)]);
+                self.leaves[slot(*place)] = handle;
+                qdisc::replace_leaf(index, live, handle, leaf, doing)
             }
             Step::ChangeLeaf { place, to, .. } => {
                 qdisc::change_leaf(self.index(*place)?, self.is_live(*place), to, doing)
@@ -257,6 +273,21 @@ impl<'a> Applier<'a> {
             Step::DropFilter(hook) => filter::list(self.device, *hook, kind, &self.site.device),
         })
     }
+}
+
+/// What a TBF of ours at this root is marked with: the limit was changed after ADD, and the major
+/// number of its leaf's handle.
+fn marks(root: &Root) -> (bool, u16) {
+    match root {
+        Root::Ours(state) => (state.live, state.leaf_handle),
+        Root::Default | Root::Foreign(_) => (false, 0),
+    }
+}
+
+/// The handle of ours that a leaf queue with this one does not have.
+fn other_leaf(handle: u16) -> u16 {
+    let [first, second] = LEAF_HANDLES;
+    if handle == first { second } else { first }
 }
 
 /// The index of a place in [`Applier::live`].

@@ -67,9 +67,7 @@ pub(super) fn get_hook(index: u32, device: &str) -> Request {
 
 /// Asks for the leaf queue of one of our TBFs.
 pub(super) fn get_leaf(index: u32, live: bool, device: &str) -> Request {
-    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
-    let parent = TcHandle { major, minor: TBF_LEAF };
-    get(index, parent, format!("look up the queue below the TBF of {device}"))
+    get(index, leaf_parent(live), format!("look up the queue below the TBF of {device}"))
 }
 
 /// ECHO because the kernel answers a look-up as it would announce a change, and sends that to the
@@ -98,10 +96,16 @@ fn tbf(index: u32, handle: TcHandle, bucket: &Bucket, flags: u16, doing: String)
     Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
-/// A new queue below our TBF. CREATE with REPLACE and EXCL makes the kernel graft a new qdisc even
-/// where one of that kind already is (tc_modify_qdisc in net/sched/sch_api.c); without EXCL it
-/// would only change that one, and what waits in it would stay.
-pub(super) fn replace_leaf(index: u32, live: bool, new: &NewLeaf, doing: String) -> Request {
+/// A new queue below our TBF, under a handle that the one before does not have. Only then do all
+/// kernels graft a new qdisc where one of the same kind is: without a handle newer ones change that
+/// one, and what waits in it stays (tc_modify_qdisc in net/sched/sch_api.c, seen on Debian's 6.1).
+pub(super) fn replace_leaf(
+    index: u32,
+    live: bool,
+    handle: u16,
+    new: &NewLeaf,
+    doing: String,
+) -> Request {
     let (kind, options) = match new {
         // struct tc_fifo_qopt is the value itself, not a nest.
         NewLeaf::Bfifo(limit) => {
@@ -110,26 +114,22 @@ pub(super) fn replace_leaf(index: u32, live: bool, new: &NewLeaf, doing: String)
         }
         NewLeaf::FqCodel(queue) => ("fq_codel", encode_fq_codel(queue, true)),
     };
-    leaf(index, live, (kind, options), NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL, doing)
+    let mut message = message(index, leaf_parent(live), TcHandle { major: handle, minor: 0 });
+    message.attributes.extend([TcAttribute::Kind(kind.into()), options]);
+    let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL;
+    Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
 /// Changes the fq_codel below our TBF in place, but for its number of flows.
 pub(super) fn change_leaf(index: u32, live: bool, queue: &FqCodel, doing: String) -> Request {
-    leaf(index, live, ("fq_codel", encode_fq_codel(queue, false)), 0, doing)
+    let mut message = message(index, leaf_parent(live), TcHandle::UNSPEC);
+    message.attributes.push(TcAttribute::Kind("fq_codel".into()));
+    message.attributes.push(encode_fq_codel(queue, false));
+    Request { doing, flags: 0, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
-fn leaf(
-    index: u32,
-    live: bool,
-    (kind, options): (&str, TcAttribute),
-    flags: u16,
-    doing: String,
-) -> Request {
-    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
-    let mut message = message(index, TcHandle { major, minor: TBF_LEAF }, TcHandle::UNSPEC);
-    message.attributes.push(TcAttribute::Kind(kind.into()));
-    message.attributes.push(options);
-    Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
+fn leaf_parent(live: bool) -> TcHandle {
+    TcHandle { major: if live { TBF_HANDLE_LIVE } else { TBF_HANDLE }, minor: TBF_LEAF }
 }
 
 /// Removes our TBF from the root. The kernel refuses if another handle is there by now.
@@ -255,9 +255,11 @@ pub(super) fn hook_of(answer: Answer) -> Result<HookKind, KernelError> {
     })
 }
 
-/// The leaf queue in the answer to [`get_leaf`].
-pub(super) fn leaf_of(answer: Answer) -> Result<Leaf, KernelError> {
-    Ok(match found(answer)? {
+/// The leaf queue in the answer to [`get_leaf`], and the major number of its handle.
+pub(super) fn leaf_of(answer: Answer) -> Result<(Leaf, u16), KernelError> {
+    let qdisc = found(answer)?;
+    let handle = qdisc.as_ref().map_or(0, |qdisc| (qdisc.handle >> 16) as u16);
+    let leaf = match qdisc {
         None => Leaf::Own,
         Some(qdisc) if qdisc.kind == "bfifo" => {
             Leaf::Bfifo(wire::u32_at(&qdisc.options, 0).unwrap_or_default())
@@ -266,7 +268,8 @@ pub(super) fn leaf_of(answer: Answer) -> Result<Leaf, KernelError> {
             Some(queue) => Leaf::FqCodel(queue),
             None => Leaf::Other(qdisc.kind),
         },
-    })
+    };
+    Ok((leaf, handle))
 }
 
 fn parse_tbf(options: &[u8]) -> Option<TbfState> {
@@ -283,6 +286,7 @@ fn parse_tbf(options: &[u8]) -> Option<TbfState> {
         burst_ticks: wire::u32_at(parms, 28)?,
         peak_ticks: wire::u32_at(parms, 32)?,
         leaf: Leaf::Own,
+        leaf_handle: 0,
         live: false,
     })
 }

@@ -148,6 +148,7 @@ impl Bucket {
             peak_rate: self.peak.map_or(BytesPerSecond(0), |peak| peak.rate),
             peak_ticks: self.peak.map_or(0, |peak| ticks(peak.rate, peak.burst)),
             leaf: Leaf::Own,
+            leaf_handle: 0,
             live: false,
         }
     }
@@ -193,6 +194,8 @@ pub struct TbfState {
     pub peak_ticks: u32,
     /// The queue below it.
     pub leaf: Leaf,
+    /// Major number of that queue's handle; 0 for TBF's own.
+    pub leaf_handle: u16,
     /// Its handle says that a node agent or a person changed the limit after ADD.
     pub live: bool,
 }
