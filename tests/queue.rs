@@ -56,6 +56,22 @@ fn auto_takes_fq_codel_where_the_kernel_has_it_and_is_stable() {
     }
 }
 
+/// The first cut leaves a queue that can be seen, the second replaces it by one of its kind.
+#[test]
+fn a_pod_can_be_cut_again_and_again() {
+    for way in Way::ALL {
+        for queue in ["auto", "fifo"] {
+            let Some(lab) = Lab::open() else { return };
+            let pod = lab.pod("veth0");
+            for (limit, rate) in [("50M", 50_000_000), ("10M", 10_000_000), ("2M", 2_000_000)] {
+                add(&pod, way, queue, limit).ok();
+                assert_eq!(Shape::of(&pod, way).rates(), (rate, rate), "{way:?}, {queue}");
+                add(&pod, way, queue, limit).verb("CHECK").ok();
+            }
+        }
+    }
+}
+
 #[test]
 fn fq_codel_is_made_or_refused_whole() {
     for way in Way::ALL {
