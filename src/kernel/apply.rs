@@ -7,7 +7,9 @@ use super::qdisc;
 use super::socket::{Request, Socket};
 use crate::shaping::Rule;
 use crate::shaping::describe;
+use crate::shaping::identity::LEAF_HANDLES;
 use crate::shaping::plan::{Batch, Step};
+use crate::shaping::queue::NewLeaf;
 use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Place, Root, Site};
 
 /// A plan that failed at a step.
@@ -39,25 +41,39 @@ pub struct Applier<'a> {
     pub(super) device: u32,
     pub(super) ifbs: [Option<u32>; 2],
     pub(super) hook: HookKind,
+    /// Of each place's TBF, see [`slot`].
     live: [bool; 3],
+    /// Major numbers of the handles of their leaf queues.
+    leaves: [u16; 3],
+    lacks_fq_codel: bool,
     pub(super) done: Vec<Step>,
 }
 
 impl<'a> Applier<'a> {
     /// `device` is the index of the site's interface; `observed` what the plan was made from.
     pub fn new(socket: &'a mut Socket, site: &'a Site, device: u32, observed: &Observed) -> Self {
-        let is_live = |root: &Root| matches!(root, Root::Ours(state) if state.live);
-        let ifb_is_live = |ifb: &Ifb| matches!(ifb, Ifb::Present(state) if is_live(&state.root));
+        let of_ifb = |ifb: &Ifb| match ifb {
+            Ifb::Present(state) => marks(&state.root),
+            Ifb::Absent | Ifb::Taken(_) => (false, 0),
+        };
         let [ingress, egress] = &observed.ifbs;
+        let tbfs = [marks(&observed.root), of_ifb(ingress), of_ifb(egress)];
         Self {
             socket,
             site,
             device,
             ifbs: Hook::ALL.map(|hook| observed.ifb_index(hook)),
             hook: observed.hook,
-            live: [is_live(&observed.root), ifb_is_live(ingress), ifb_is_live(egress)],
+            live: tbfs.map(|(live, _)| live),
+            leaves: tbfs.map(|(_, leaf)| leaf),
+            lacks_fq_codel: false,
             done: Vec::new(),
         }
+    }
+
+    /// Whether a step found that this kernel has no fq_codel.
+    pub fn lacks_fq_codel(&self) -> bool {
+        self.lacks_fq_codel
     }
 
     /// Does all steps, or takes back those that it did.
@@ -97,13 +113,24 @@ impl<'a> Applier<'a> {
 
     /// Sends one batch; returns the steps that were done, or may have been, and the first error.
     pub(super) fn batch(&mut self, batch: &[Step]) -> (Vec<Step>, Option<KernelError>) {
-        let requests: Result<Vec<_>, _> = batch.iter().map(|step| self.request(step)).collect();
-        let answers = match requests.and_then(|requests| self.socket.exchange(requests)) {
+        // What the kernel does not have is asked for once: each time it may look for a module.
+        let is_vain = |step: &&Step| {
+            self.lacks_fq_codel && matches!(step, Step::ReplaceLeaf { optional: true, .. })
+        };
+        let batch: Vec<&Step> = batch.iter().filter(|step| !is_vain(step)).collect();
+        let mut requests = Vec::new();
+        for step in &batch {
+            match self.request(step) {
+                Ok(request) => requests.push(request),
+                Err(error) => return (Vec::new(), Some(error)),
+            }
+        }
+        let answers = match self.socket.exchange(requests) {
             Ok(answers) => answers,
             Err(error) => return (Vec::new(), Some(error)),
         };
         let (mut done, mut first_error) = (Vec::new(), None);
-        for (step, answer) in batch.iter().zip(answers) {
+        for (step, answer) in batch.into_iter().zip(answers) {
             let may_be_done = answer.as_ref().map_or_else(KernelError::is_unclear, |_| true);
             match self.settle(step, answer.map(|_| ())) {
                 Ok(()) => done.push(step.clone()),
@@ -118,6 +145,9 @@ impl<'a> Applier<'a> {
 
     /// What follows from one step's answer.
     fn settle(&mut self, step: &Step, answer: Result<(), KernelError>) -> Result<(), KernelError> {
+        if let (Step::ReplaceLeaf { place, .. }, Err(_)) = (step, &answer) {
+            self.leaves[slot(*place)] = other_leaf(self.leaves[slot(*place)]);
+        }
         match (step, answer) {
             (Step::CreateIfb(hook), Ok(())) => {
                 self.ifbs[*hook as usize] = Some(self.find_ifb(*hook)?);
@@ -132,6 +162,17 @@ impl<'a> Applier<'a> {
                 let doing = describe::doing(self.site, step);
                 let index = self.ifb(*hook)?;
                 self.socket.request(link::label(index, mtu, &alias, false, doing)).map(|_| ())
+            }
+            (Step::ReplaceLeaf { optional: true, .. }, Err(error))
+                if error.is_missing_feature() =>
+            {
+                self.lacks_fq_codel = true;
+                Ok(())
+            }
+            (Step::ReplaceLeaf { leaf: NewLeaf::FqCodel(_), .. }, Err(error))
+                if error.is_missing_feature() =>
+            {
+                Err(KernelError::NoFqCodel { doing: describe::doing(self.site, step) })
             }
             (step, Err(error)) if removes(step) && is_gone(step, &error) => Ok(()),
             (_, answer) => answer,
@@ -171,13 +212,10 @@ impl<'a> Applier<'a> {
     }
 
     fn is_live(&self, place: Place) -> bool {
-        match place {
-            Place::Device => self.live[0],
-            Place::Ifb(hook) => self.live[1 + hook as usize],
-        }
+        self.live[slot(place)]
     }
 
-    fn request(&self, step: &Step) -> Result<Request, KernelError> {
+    fn request(&mut self, step: &Step) -> Result<Request, KernelError> {
         let doing = describe::doing(self.site, step);
         let kind = self.hook_kind();
         Ok(match step {
@@ -192,13 +230,20 @@ impl<'a> Applier<'a> {
             Step::UpIfb(hook) => link::set_up(self.ifb(*hook)?, true, doing),
             Step::DownIfb(hook) => link::set_up(self.ifb(*hook)?, false, doing),
             Step::AddTbf { place, bucket, replaces } => {
+                (self.live[slot(*place)], self.leaves[slot(*place)]) = (false, 0);
                 qdisc::add_tbf(self.index(*place)?, bucket, replaces.is_some(), doing)
             }
             Step::ChangeTbf { place, to, .. } => {
                 qdisc::change_tbf(self.index(*place)?, self.is_live(*place), to, doing)
             }
-            Step::ReplaceLeaf { place, limit } => {
-                qdisc::replace_leaf(self.index(*place)?, self.is_live(*place), *limit, doing)
+            Step::ReplaceLeaf { place, leaf, .. } => {
+                let (index, live) = (self.index(*place)?, self.is_live(*place));
+                let handle = other_leaf(self.leaves[slot(*place)]);
+                self.leaves[slot(*place)] = handle;
+                qdisc::replace_leaf(index, live, handle, leaf, doing)
+            }
+            Step::ChangeLeaf { place, to, .. } => {
+                qdisc::change_leaf(self.index(*place)?, self.is_live(*place), to, doing)
             }
             Step::DelTbf { place, .. } => {
                 qdisc::delete_tbf(self.index(*place)?, self.is_live(*place), doing)
@@ -225,6 +270,29 @@ impl<'a> Applier<'a> {
 /// (tc_get_qdisc in net/sched/sch_api.c): another program has removed or replaced ours.
 fn is_gone(step: &Step, error: &KernelError) -> bool {
     error.is_gone() || (matches!(step, Step::DelTbf { .. }) && error.is_other_handle())
+}
+
+/// What a TBF of ours at this root is marked with: the limit was changed after ADD, and the major
+/// number of its leaf's handle.
+fn marks(root: &Root) -> (bool, u16) {
+    match root {
+        Root::Ours(state) => (state.live, state.leaf_handle),
+        Root::Default | Root::Foreign(_) => (false, 0),
+    }
+}
+
+/// The handle of ours that a leaf queue with this one does not have.
+fn other_leaf(handle: u16) -> u16 {
+    let [first, second] = LEAF_HANDLES;
+    if handle == first { second } else { first }
+}
+
+/// The index of a place in [`Applier::live`].
+fn slot(place: Place) -> usize {
+    match place {
+        Place::Device => 0,
+        Place::Ifb(hook) => 1 + hook as usize,
+    }
 }
 
 fn removes(step: &Step) -> bool {

@@ -18,6 +18,15 @@ pub enum KernelError {
         /// The extended ack: the kernel's explanation, where it gave one.
         ext_ack: Option<String>,
     },
+    /// An fq_codel was insisted on, and this kernel has none.
+    #[error(
+        "{doing}: this kernel lacks fq_codel: load the module (modprobe sch_fq_codel) or install \
+         it, or use \"queue\": \"auto\" or \"fifo\""
+    )]
+    NoFqCodel {
+        /// What was tried.
+        doing: String,
+    },
     /// No answer came.
     #[error("{doing}: the kernel did not answer within {} s; try again", timeout.as_secs())]
     Silent {
@@ -71,7 +80,10 @@ impl KernelError {
             Self::Refused { errno, .. }
             | Self::Exchange { errno, .. }
             | Self::Namespace { errno, .. } => Some(*errno),
-            Self::Silent { .. } | Self::Garbled { .. } | Self::NoDevice { .. } => None,
+            Self::Silent { .. }
+            | Self::Garbled { .. }
+            | Self::NoDevice { .. }
+            | Self::NoFqCodel { .. } => None,
         }
     }
 
@@ -91,6 +103,7 @@ impl KernelError {
     pub fn is_missing_feature(&self) -> bool {
         match self {
             Self::Refused { errno, ext_ack, .. } => missing_feature(*errno, ext_ack).is_some(),
+            Self::NoFqCodel { .. } => true,
             _ => false,
         }
     }

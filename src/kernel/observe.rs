@@ -59,7 +59,7 @@ fn read_leaf(
 ) -> Result<(), KernelError> {
     if let Root::Ours(state) = root {
         let answer = socket.request(qdisc::get_leaf(index, state.live, device));
-        state.leaf = qdisc::leaf_of(answer)?;
+        (state.leaf, state.leaf_handle) = qdisc::leaf_of(answer)?;
     }
     Ok(())
 }

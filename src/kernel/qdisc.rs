@@ -5,7 +5,7 @@
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcQdiscFqCodelOption};
 use nix::errno::Errno;
 
 use super::error::KernelError;
@@ -13,6 +13,7 @@ use super::socket::{Answer, Request};
 use super::wire;
 use crate::shaping::bucket::{Bucket, BytesPerSecond, Leaf, TbfState, ticks};
 use crate::shaping::identity::{TBF_HANDLE, TBF_HANDLE_LIVE};
+use crate::shaping::queue::{FqCodel, NewLeaf};
 use crate::shaping::site::{HookKind, Root};
 
 /// Bytes of struct tcmsg.
@@ -26,6 +27,13 @@ const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_PRATE64: u16 = 5;
 const TCA_TBF_BURST: u16 = 6;
 const TCA_TBF_PBURST: u16 = 7;
+
+const TCA_FQ_CODEL_TARGET: u16 = 1;
+const TCA_FQ_CODEL_LIMIT: u16 = 2;
+const TCA_FQ_CODEL_INTERVAL: u16 = 3;
+const TCA_FQ_CODEL_ECN: u16 = 4;
+const TCA_FQ_CODEL_FLOWS: u16 = 5;
+const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
 
 /// Linklayer Ethernet: the kernel computes packet times itself, no rate table is needed.
 const TC_LINKLAYER_ETHERNET: u8 = 1;
@@ -59,9 +67,7 @@ pub(super) fn get_hook(index: u32, device: &str) -> Request {
 
 /// Asks for the leaf queue of one of our TBFs.
 pub(super) fn get_leaf(index: u32, live: bool, device: &str) -> Request {
-    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
-    let parent = TcHandle { major, minor: TBF_LEAF };
-    get(index, parent, format!("look up the queue below the TBF of {device}"))
+    get(index, leaf_parent(live), format!("look up the queue below the TBF of {device}"))
 }
 
 /// ECHO because the kernel answers a look-up as it would announce a change, and sends that to the
@@ -90,18 +96,40 @@ fn tbf(index: u32, handle: TcHandle, bucket: &Bucket, flags: u16, doing: String)
     Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
-/// A new bfifo of `limit` bytes below our TBF. CREATE with REPLACE and EXCL makes the kernel graft
-/// a new qdisc even where a bfifo already is (tc_modify_qdisc in net/sched/sch_api.c); without EXCL
-/// it would only change that one, and what waits in it would stay.
-pub(super) fn replace_leaf(index: u32, live: bool, limit: u32, doing: String) -> Request {
-    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
-    let mut message = message(index, TcHandle { major, minor: TBF_LEAF }, TcHandle::UNSPEC);
-    message.attributes.push(TcAttribute::Kind("bfifo".into()));
-    // struct tc_fifo_qopt is the value itself, not a nest.
-    let options = DefaultNla::new(TCA_OPTIONS, limit.to_ne_bytes().to_vec());
-    message.attributes.push(TcAttribute::Other(options));
+/// A new queue below our TBF, under a handle that the one before does not have. Only then do all
+/// kernels graft a new qdisc where one of the same kind is: without a handle newer ones change that
+/// one, and what waits in it stays (tc_modify_qdisc in net/sched/sch_api.c, seen on Debian's 6.1).
+pub(super) fn replace_leaf(
+    index: u32,
+    live: bool,
+    handle: u16,
+    new: &NewLeaf,
+    doing: String,
+) -> Request {
+    let (kind, options) = match new {
+        // struct tc_fifo_qopt is the value itself, not a nest.
+        NewLeaf::Bfifo(limit) => {
+            let limit = DefaultNla::new(TCA_OPTIONS, limit.to_ne_bytes().to_vec());
+            ("bfifo", TcAttribute::Other(limit))
+        }
+        NewLeaf::FqCodel(queue) => ("fq_codel", encode_fq_codel(queue, true)),
+    };
+    let mut message = message(index, leaf_parent(live), TcHandle { major: handle, minor: 0 });
+    message.attributes.extend([TcAttribute::Kind(kind.into()), options]);
     let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL;
     Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
+}
+
+/// Changes the fq_codel below our TBF in place, but for its number of flows.
+pub(super) fn change_leaf(index: u32, live: bool, queue: &FqCodel, doing: String) -> Request {
+    let mut message = message(index, leaf_parent(live), TcHandle::UNSPEC);
+    message.attributes.push(TcAttribute::Kind("fq_codel".into()));
+    message.attributes.push(encode_fq_codel(queue, false));
+    Request { doing, flags: 0, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
+}
+
+fn leaf_parent(live: bool) -> TcHandle {
+    TcHandle { major: if live { TBF_HANDLE_LIVE } else { TBF_HANDLE }, minor: TBF_LEAF }
 }
 
 /// Removes our TBF from the root. The kernel refuses if another handle is there by now.
@@ -144,6 +172,23 @@ fn encode_tbf(bucket: &Bucket) -> Vec<TcOption> {
         options.push(option(TCA_TBF_PBURST, peak.burst.to_ne_bytes().into()));
     }
     options
+}
+
+/// In the order of `tc`. The kernel refuses a change that names the flows, even the same number
+/// (fq_codel_change in net/sched/sch_fq_codel.c).
+fn encode_fq_codel(queue: &FqCodel, with_flows: bool) -> TcAttribute {
+    use TcQdiscFqCodelOption::{Ecn, Flows, Interval, Limit, MemoryLimit, Target};
+    let mut options = vec![Limit(queue.packets)];
+    if with_flows {
+        options.push(Flows(queue.flows));
+    }
+    options.extend([
+        Interval(queue.interval_us),
+        Target(queue.target_us),
+        Ecn(u32::from(queue.ecn)),
+        MemoryLimit(queue.memory),
+    ]);
+    TcAttribute::Options(options.into_iter().map(TcOption::FqCodel).collect())
 }
 
 fn option(kind: u16, value: Vec<u8>) -> TcOption {
@@ -210,15 +255,21 @@ pub(super) fn hook_of(answer: Answer) -> Result<HookKind, KernelError> {
     })
 }
 
-/// The leaf queue in the answer to [`get_leaf`].
-pub(super) fn leaf_of(answer: Answer) -> Result<Leaf, KernelError> {
-    Ok(match found(answer)? {
+/// The leaf queue in the answer to [`get_leaf`], and the major number of its handle.
+pub(super) fn leaf_of(answer: Answer) -> Result<(Leaf, u16), KernelError> {
+    let qdisc = found(answer)?;
+    let handle = qdisc.as_ref().map_or(0, |qdisc| (qdisc.handle >> 16) as u16);
+    let leaf = match qdisc {
         None => Leaf::Own,
         Some(qdisc) if qdisc.kind == "bfifo" => {
             Leaf::Bfifo(wire::u32_at(&qdisc.options, 0).unwrap_or_default())
         }
-        Some(qdisc) => Leaf::Other(qdisc.kind),
-    })
+        Some(qdisc) => match parse_fq_codel(&qdisc) {
+            Some(queue) => Leaf::FqCodel(queue),
+            None => Leaf::Other(qdisc.kind),
+        },
+    };
+    Ok((leaf, handle))
 }
 
 fn parse_tbf(options: &[u8]) -> Option<TbfState> {
@@ -235,7 +286,23 @@ fn parse_tbf(options: &[u8]) -> Option<TbfState> {
         burst_ticks: wire::u32_at(parms, 28)?,
         peak_ticks: wire::u32_at(parms, 32)?,
         leaf: Leaf::Own,
+        leaf_handle: 0,
         live: false,
+    })
+}
+
+fn parse_fq_codel(qdisc: &Qdisc) -> Option<FqCodel> {
+    let number = |kind| wire::u32_at(wire::attribute(&qdisc.options, kind)?, 0);
+    if qdisc.kind != "fq_codel" {
+        return None;
+    }
+    Some(FqCodel {
+        target_us: number(TCA_FQ_CODEL_TARGET)?,
+        packets: number(TCA_FQ_CODEL_LIMIT)?,
+        interval_us: number(TCA_FQ_CODEL_INTERVAL)?,
+        ecn: number(TCA_FQ_CODEL_ECN)? != 0,
+        flows: number(TCA_FQ_CODEL_FLOWS)?,
+        memory: number(TCA_FQ_CODEL_MEMORY_LIMIT)?,
     })
 }
 

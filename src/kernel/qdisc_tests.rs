@@ -3,17 +3,24 @@
 use super::super::testing::{captured, unhex, wire};
 use super::*;
 use crate::shaping::bucket::Peak;
+use crate::shaping::queue::Queue;
 
 const INDEX: u32 = 3;
 
 fn bucket() -> Bucket {
-    Bucket { rate: BytesPerSecond(1_250_000), burst: 5_000, limit: 36_250, peak: None }
+    Bucket {
+        rate: BytesPerSecond(1_250_000),
+        burst: 5_000,
+        limit: 36_250,
+        peak: None,
+        queue: Queue::Fifo,
+    }
 }
 
 fn fast() -> Bucket {
     let peak = Peak { rate: BytesPerSecond(7_500_000_000), burst: 15_140 };
     let rate = BytesPerSecond(6_250_000_000);
-    Bucket { rate, burst: 5_000_000, limit: 36_250_000, peak: Some(peak) }
+    Bucket { rate, burst: 5_000_000, limit: 36_250_000, peak: Some(peak), queue: Queue::Fifo }
 }
 
 /// `tc qdisc add dev X root handle 7062: tbf rate 10mbit burst 5000 limit 36250`, but without
@@ -72,14 +79,60 @@ fn a_hook_is_what_tc_sends() {
     assert_eq!(wire(delete_hook(INDEX, String::new())), captured(del));
 }
 
-/// `tc qdisc replace dev X parent 7062:1 bfifo limit 18125`, and EXCL on top.
+/// The handle that a captured request does not have.
+const LEAF: u16 = 0x7064;
+
+fn with_handle((kind, flags, mut bytes): (u16, u16, Vec<u8>)) -> (u16, u16, Vec<u8>) {
+    bytes[10..12].copy_from_slice(&LEAF.to_ne_bytes());
+    (kind, flags | NLM_F_EXCL, bytes)
+}
+
+/// `tc qdisc replace dev X parent 7062:1 bfifo limit 18125`, and EXCL and a handle on top.
 #[test]
 fn a_new_leaf_is_what_tc_sends_and_exclusive() {
     let hex = "3800000024000505b8c7046b0000000000000000030000000000000001006270000000000
                a000100626669666f00000008000200cd460000";
-    let (kind, flags, bytes) = captured(hex);
-    let ours = wire(replace_leaf(INDEX, false, 18_125, String::new()));
-    assert_eq!(ours, (kind, flags | NLM_F_EXCL, bytes));
+    let ours = wire(replace_leaf(INDEX, false, LEAF, &NewLeaf::Bfifo(18_125), String::new()));
+    assert_eq!(ours, with_handle(captured(hex)));
+}
+
+/// `tc qdisc replace dev X parent 7062:1 fq_codel limit 10240 flows 256 interval 100000us
+/// target 5000us ecn memory_limit 250000`, and EXCL and a handle on top.
+const FQ_CODEL: &str = "6800000024000505b0d0046b0000000000000000030000000000000001006270000000000d
+    00010066715f636f64656c00000000340002000800020000280000080005000001000008000300a0860100
+    08000100881300000800040001000000080009 0090d00300";
+
+fn fq_codel() -> FqCodel {
+    let (target_us, interval_us) = (5_000, 100_000);
+    FqCodel { target_us, interval_us, packets: 10_240, flows: 256, memory: 250_000, ecn: true }
+}
+
+#[test]
+fn a_new_fq_codel_is_what_tc_sends_and_exclusive() {
+    let new = NewLeaf::FqCodel(fq_codel());
+    let ours = wire(replace_leaf(INDEX, false, LEAF, &new, String::new()));
+    assert_eq!(ours, with_handle(captured(FQ_CODEL)));
+}
+
+/// As `tc qdisc change …` sends it without `flows`: no flag, and TCA_FQ_CODEL_FLOWS left out.
+#[test]
+fn a_changed_fq_codel_does_not_name_its_flows() {
+    let (_, flags, bytes) = wire(change_leaf(INDEX, true, &fq_codel(), String::new()));
+    assert_eq!(flags, 0);
+    assert_eq!(bytes[12..16], [1, 0, 0x63, 0x70]);
+    let options = wire::attribute(&bytes[TCMSG_BYTES..], TCA_OPTIONS).unwrap();
+    let kinds: Vec<u16> = wire::attributes(options).map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [2, 3, 1, 4, 9]);
+}
+
+#[test]
+fn an_fq_codel_is_read_back() {
+    let (_, _, bytes) = captured(FQ_CODEL);
+    let options = wire::attribute(&bytes[TCMSG_BYTES..], TCA_OPTIONS).unwrap();
+    let leaf = leaf_of(answer("fq_codel", 0x8001_0000, options)).unwrap();
+    assert_eq!(leaf, (Leaf::FqCodel(fq_codel()), 0x8001));
+    let foreign = leaf_of(answer("fq_codel", 0x8001_0000, &options[..8])).unwrap();
+    assert_eq!(foreign.0, Leaf::Other("fq_codel".into()));
 }
 
 /// An answer as the kernel gives it: the request's own layout, behind a tcmsg.
@@ -132,8 +185,9 @@ fn hooks_and_leaves_are_told_apart() {
     assert_eq!(hook_of(answer("clsact", 0xffff_0000, &[])).unwrap(), HookKind::Clsact);
     assert_eq!(hook_of(answer("ingress", 0xffff_0000, &[])).unwrap(), HookKind::Ingress);
     let limit = 18_125u32.to_ne_bytes();
-    assert_eq!(leaf_of(answer("bfifo", 0x8001_0000, &limit)).unwrap(), Leaf::Bfifo(18_125));
-    assert_eq!(leaf_of(answer("pfifo", 0x8001_0000, &limit)).unwrap(), Leaf::Other("pfifo".into()));
+    let leaf = |kind| leaf_of(answer(kind, 0x8001_0000, &limit)).unwrap();
+    assert_eq!(leaf("bfifo"), (Leaf::Bfifo(18_125), 0x8001));
+    assert_eq!(leaf("pfifo"), (Leaf::Other("pfifo".into()), 0x8001));
 }
 
 #[test]
@@ -145,7 +199,7 @@ fn hidden_and_missing_qdiscs_are_no_error_but_a_refusal_is() {
     for errno in [Errno::EINVAL, Errno::ENOENT] {
         assert_eq!(root_of(refused(errno)).unwrap(), Root::Default);
         assert_eq!(hook_of(refused(errno)).unwrap(), HookKind::None);
-        assert_eq!(leaf_of(refused(errno)).unwrap(), Leaf::Own);
+        assert_eq!(leaf_of(refused(errno)).unwrap(), (Leaf::Own, 0));
     }
     assert!(root_of(refused(Errno::EPERM)).is_err());
 }

@@ -9,7 +9,7 @@ use super::filter;
 use super::observe::filters;
 use crate::shaping::Rule;
 use crate::shaping::describe;
-use crate::shaping::plan::Step;
+use crate::shaping::plan::{Batch, Step};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 use crate::shaping::undo::undo;
 
@@ -19,35 +19,38 @@ impl Applier<'_> {
     /// cut off. Hook and filters go and come in one send, so that a kill does not part them.
     pub fn take_back(&mut self) -> Vec<KernelError> {
         let done = std::mem::take(&mut self.done);
-        let mut steps: Vec<Step> = done.iter().rev().filter_map(undo).collect();
+        let mut batches: Vec<Batch> = done.iter().rev().map(undo).collect();
         let mut errors = Vec::new();
-        if steps.contains(&Step::DelHook) {
+        if batches.iter().flatten().any(|step| *step == Step::DelHook) {
             let with_filters = self.drop_hook().unwrap_or_else(|error| {
                 errors.push(error);
                 false
             });
-            let is_done = |step: &Step| match step {
-                Step::DropFilter { .. } => with_filters,
-                step => *step == Step::DelHook,
-            };
-            steps.retain(|step| !is_done(step));
+            batches.retain(|batch| match batch[..] {
+                [Step::DropFilter { .. }] => !with_filters,
+                [Step::DelHook] => false,
+                _ => true,
+            });
         }
-        let is_restored = |step: &Step| matches!(step, Step::AddHook | Step::AddFilter { .. });
-        let (restored, steps) = steps.into_iter().partition::<Vec<_>, _>(is_restored);
+        let is_restored =
+            |batch: &Batch| matches!(batch[..], [Step::AddHook] | [Step::AddFilter { .. }]);
+        let (restored, batches) = batches.into_iter().partition::<Vec<_>, _>(is_restored);
+        let restored: Batch = restored.into_iter().flatten().collect();
         errors.extend(self.restore_filters(&restored).err());
         let mut in_use = [false; 2];
-        for step in steps {
-            if step.ifb().is_some_and(|hook| in_use[hook as usize]) {
+        for batch in batches {
+            if batch.iter().any(|step| step.ifb().is_some_and(|hook| in_use[hook as usize])) {
                 continue;
             }
-            let result = match step {
-                Step::DropFilter { hook, rule } => {
+            let result = match batch[..] {
+                [] => Ok(()),
+                [Step::DropFilter { hook, rule }] => {
                     let result = self.drop_filter(hook, rule);
                     in_use[hook as usize] |= result.is_err();
                     result
                 }
-                Step::DelIfb { hook } => self.drop_ifb(hook),
-                step => self.batch(&[step]).1.map_or(Ok(()), Err),
+                [Step::DelIfb { hook }] => self.drop_ifb(hook),
+                _ => self.batch(&batch).1.map_or(Ok(()), Err),
             };
             errors.extend(result.err());
         }

@@ -110,7 +110,7 @@ impl Job {
             CniError::new(Code::Conflict, format!("placement {way}: {conflict}"))
         };
         let (end, other) = ends.at(way)?;
-        let buckets = end.buckets(limits, settings.latency_ms)?;
+        let buckets = end.buckets(limits, settings)?;
         let shape = way.shape(&buckets).within(&settings.scope);
         let wanted = plan(&end.site, &shape, &end.observed).map_err(conflict)?;
         let other = match other {
@@ -129,6 +129,7 @@ impl Job {
         let Some((end, other)) = ends.at_mut(self.decision.way) else { return Ok(()) };
         let mut applier = end.applier();
         let mut warnings = applier.apply(&self.wanted)?;
+        let lacks_fq_codel = applier.lacks_fq_codel();
         if let Some(other) = other {
             match other.applier().apply(&self.other) {
                 Ok(more) => warnings.extend(more),
@@ -137,6 +138,9 @@ impl Job {
                     return Err(error);
                 }
             }
+        }
+        if lacks_fq_codel {
+            log.info("this kernel has no fq_codel, so a FIFO is below each TBF");
         }
         for warning in warnings {
             log.warn(&warning.to_string());

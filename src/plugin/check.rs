@@ -49,7 +49,7 @@ fn findings(
     limits: &Limits,
 ) -> Result<Option<Vec<String>>, CniError> {
     let Ok((end, other)) = ends.at(way) else { return Ok(None) };
-    let shape = way.shape(&end.buckets(limits, settings.latency_ms)?).within(&settings.scope);
+    let shape = way.shape(&end.buckets(limits, settings)?).within(&settings.scope);
     let Some(mut findings) = findings_at(end, &shape) else { return Ok(None) };
     if let Some(other) = other {
         findings.extend(findings_at(other, &Shape::default()).unwrap_or_default());

@@ -111,9 +111,16 @@ impl End {
     }
 
     /// The buckets of these limits on this end's interface.
-    pub(super) fn buckets(&self, limits: &Limits, latency_ms: u32) -> Result<Buckets, CniError> {
+    pub(super) fn buckets(
+        &self,
+        limits: &Limits,
+        settings: &Settings,
+    ) -> Result<Buckets, CniError> {
+        let (mtu, latency_ms) = (self.link.mtu, settings.latency_ms);
         let bucket = |limit: Option<_>| {
-            limit.as_ref().map(|limit| Bucket::new(limit, self.link.mtu, latency_ms)).transpose()
+            let bucket = limit.as_ref().map(|limit| Bucket::new(limit, mtu, latency_ms));
+            let bucket = bucket.transpose()?;
+            Ok(bucket.map(|bucket: Bucket| bucket.with_queue(settings.queue, mtu, latency_ms)))
         };
         let refused = |direction: &str, error: crate::shaping::bucket::BurstError| {
             let device = &self.link.name;

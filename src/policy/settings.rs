@@ -34,6 +34,18 @@ pub enum HostIngress {
     Hooks,
 }
 
+/// What waits below a token bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueKind {
+    /// fq_codel where the kernel has it, else a FIFO.
+    #[default]
+    Auto,
+    /// One FIFO for all flows of the pod.
+    Fifo,
+    /// A queue for each flow, and none that stays full.
+    FqCodel,
+}
+
 /// How much is logged; each level includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -71,6 +83,8 @@ pub struct Settings {
     /// 1 to 10000. With 0 there would be no queue, and every packet beyond the burst would be lost;
     /// beyond 10 seconds a sender has given the packet up long ago and sent it again.
     pub latency_ms: u32,
+    /// `queue`.
+    pub queue: QueueKind,
     /// `log`.
     pub log: LogSettings,
     /// `unshapedSubnets` and `shapedSubnets`.
@@ -85,6 +99,8 @@ const PLACEMENTS: [(&str, Placement); 3] =
     [("auto", Placement::Auto), ("host", Placement::Host), ("pod", Placement::Pod)];
 const HOST_INGRESSES: [(&str, HostIngress); 3] =
     [("auto", HostIngress::Auto), ("root", HostIngress::Root), ("hooks", HostIngress::Hooks)];
+const QUEUES: [(&str, QueueKind); 3] =
+    [("auto", QueueKind::Auto), ("fifo", QueueKind::Fifo), ("fq_codel", QueueKind::FqCodel)];
 const LEVELS: [(&str, LogLevel); 4] = [
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
@@ -99,6 +115,7 @@ impl Default for Settings {
             host_ingress: HostIngress::default(),
             placement_by_prefix: Vec::new(),
             latency_ms: DEFAULT_LATENCY_MS,
+            queue: QueueKind::default(),
             log: LogSettings::default(),
             scope: Scope::default(),
         }
@@ -124,6 +141,7 @@ impl Settings {
                 Some(entry) => latency(&entry)?,
                 None => default.latency_ms,
             },
+            queue: word(&config, "queue", &QUEUES)?.unwrap_or_default(),
             log: match config.object("log")? {
                 Some(object) => LogSettings {
                     file: object.entry("file").map(|entry| entry.path()).transpose()?,

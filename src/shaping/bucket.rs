@@ -3,7 +3,8 @@
 //!
 //! Knows the arithmetic of net/sched/sch_tbf.c and sch_api.c, and nothing of netlink.
 
-use crate::policy::{Bits, BitsPerSecond, Limit};
+use super::queue::{FqCodel, Queue};
+use crate::policy::{Bits, BitsPerSecond, Limit, QueueKind};
 
 /// Bytes per second: the unit at the kernel's door. Bits end in this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +62,8 @@ pub struct Bucket {
     pub limit: u32,
     /// The second bucket, where a peak rate was asked for.
     pub peak: Option<Peak>,
+    /// What waits below it, and how.
+    pub queue: Queue,
 }
 
 /// A burst that would not work.
@@ -88,7 +91,8 @@ pub fn frame_bytes(mtu: u32) -> u32 {
 }
 
 impl Bucket {
-    /// Token bucket for `limit` on an interface with this MTU (bytes) and this latency (ms).
+    /// Token bucket for `limit` on an interface with this MTU (bytes) and this latency (ms), with
+    /// a FIFO below it.
     ///
     /// # Errors
     /// A written burst that is smaller than one full frame or larger than a u32 of bytes.
@@ -102,7 +106,20 @@ impl Bucket {
             .peak_rate
             .map(BytesPerSecond::from)
             .map(|rate| Peak { rate, burst: peak_burst_bytes(limit, rate, frame, burst) });
-        Ok(Self { rate, burst, limit: saturate(u64::from(burst) + queue), peak })
+        let limit = saturate(u64::from(burst) + queue);
+        Ok(Self { rate, burst, limit, peak, queue: Queue::Fifo })
+    }
+
+    /// The same bucket with the queue that the configuration names below it; MTU in bytes,
+    /// latency in ms.
+    pub fn with_queue(self, kind: QueueKind, mtu: u32, latency_ms: u32) -> Self {
+        let fq_codel = FqCodel::new(self.rate, self.max_packet(), mtu, latency_ms);
+        let queue = match kind {
+            QueueKind::Fifo => Queue::Fifo,
+            QueueKind::FqCodel => Queue::FqCodel(fq_codel),
+            QueueKind::Auto => Queue::Auto(fq_codel),
+        };
+        Self { queue, ..self }
     }
 
     /// Bytes of the largest packet that passes without being cut: the smaller of both buckets
@@ -111,7 +128,7 @@ impl Bucket {
         self.peak.map_or(self.burst, |peak| peak.burst.min(self.burst))
     }
 
-    /// Whether a TBF that the kernel shows is this bucket.
+    /// Whether a TBF that the kernel shows is this bucket, its queue aside.
     pub fn is_shown_as(&self, state: &TbfState) -> bool {
         let peak_is_same = match self.peak {
             None => state.peak_rate.0 == 0,
@@ -126,7 +143,7 @@ impl Bucket {
             && peak_is_same
     }
 
-    /// How the kernel shows a TBF of this bucket.
+    /// How the kernel shows a TBF of this bucket that was just made.
     pub fn to_state(&self) -> TbfState {
         TbfState {
             rate: self.rate,
@@ -135,6 +152,7 @@ impl Bucket {
             peak_rate: self.peak.map_or(BytesPerSecond(0), |peak| peak.rate),
             peak_ticks: self.peak.map_or(0, |peak| ticks(peak.rate, peak.burst)),
             leaf: Leaf::Own,
+            leaf_handle: 0,
             live: false,
         }
     }
@@ -167,6 +185,8 @@ pub enum Leaf {
     Own,
     /// A bfifo of its own handle, as we leave it after a cut; its limit in bytes.
     Bfifo(u32),
+    /// An fq_codel with its numbers as the kernel shows them.
+    FqCodel(FqCodel),
     /// Somebody put another qdisc there.
     Other(String),
 }
@@ -186,6 +206,8 @@ pub struct TbfState {
     pub peak_ticks: u32,
     /// The queue below it.
     pub leaf: Leaf,
+    /// Major number of that queue's handle; 0 for TBF's own.
+    pub leaf_handle: u16,
     /// Its handle says that a node agent or a person changed the limit after ADD.
     pub live: bool,
 }
@@ -199,7 +221,11 @@ impl TbfState {
             burst: bytes_of_ticks(self.peak_rate, self.peak_ticks),
         });
         let burst = bytes_of_ticks(self.rate, self.burst_ticks);
-        Bucket { rate: self.rate, burst, limit: self.limit, peak }
+        let queue = match self.leaf {
+            Leaf::FqCodel(queue) => Queue::FqCodel(queue.to_wanted()),
+            Leaf::Own | Leaf::Bfifo(_) | Leaf::Other(_) => Queue::Fifo,
+        };
+        Bucket { rate: self.rate, burst, limit: self.limit, peak, queue }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Words for steps: what was being done when the kernel refused, and what CHECK found.
 
-use super::bucket::{Bucket, TbfState};
+use super::bucket::{Bucket, Leaf, TbfState};
 use super::plan::{Batch, Step};
+use super::queue::{FqCodel, NewLeaf, Queue};
 use super::rules::{Match, Rule};
 use super::site::{Hook, Owner, Place, Side, Site};
 use crate::policy::BitsPerSecond;
@@ -22,8 +23,15 @@ pub fn doing(site: &Site, step: &Step) -> String {
         Step::ChangeTbf { place, to, .. } => {
             format!("change the TBF of {} to {}", site.device_of(*place), numbers(to))
         }
-        Step::ReplaceLeaf { place, .. } => {
-            format!("replace the queue below the TBF of {}", site.device_of(*place))
+        Step::ReplaceLeaf { place, leaf, .. } => {
+            format!("put {} below the TBF of {}", new_leaf(leaf), site.device_of(*place))
+        }
+        Step::ChangeLeaf { place, to, .. } => {
+            format!(
+                "change the queue below the TBF of {} to {}",
+                site.device_of(*place),
+                fq_codel(to)
+            )
         }
         Step::DelTbf { place, .. } => format!("remove the TBF from {}", site.device_of(*place)),
         Step::AddHook => format!("add a clsact qdisc to {device}"),
@@ -60,7 +68,9 @@ pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
         Step::LabelIfb { was, .. } => was.is_some(),
         Step::UpIfb(hook) | Step::AddTbf { place: Place::Ifb(hook), .. } => !creates(*hook),
         Step::ChangeTbf { from, .. } => !from.live,
-        Step::ReplaceLeaf { place, .. } => !changes(*place),
+        // Without a former one it follows a TBF that was missing, or another such step.
+        Step::ReplaceLeaf { place, was, .. } => was.is_some() && !changes(*place),
+        Step::ChangeLeaf { place, .. } => !changes(*place),
         _ => true,
     };
     steps.iter().filter(is_news).map(|step| finding(site, step)).collect()
@@ -91,9 +101,18 @@ fn finding(site: &Site, step: &Step) -> String {
         Step::ChangeTbf { place, from, to } => {
             format!("the TBF of {} has {}", site.device_of(*place), differences(from, to))
         }
-        Step::ReplaceLeaf { place, .. } => {
-            format!("the queue below the TBF of {} was replaced", site.device_of(*place))
-        }
+        Step::ReplaceLeaf { place, leaf: wanted, was, .. } => format!(
+            "the queue below the TBF of {} is {} instead of {}",
+            site.device_of(*place),
+            was.as_ref().map_or("missing".into(), leaf),
+            new_leaf(wanted)
+        ),
+        Step::ChangeLeaf { place, from, to } => format!(
+            "the queue below the TBF of {} is {} instead of {}",
+            site.device_of(*place),
+            fq_codel(from),
+            fq_codel(&to.shown())
+        ),
         Step::DelTbf { place, .. } => {
             format!("{} has a TBF of ours that nobody asked for", site.device_of(*place))
         }
@@ -142,11 +161,44 @@ pub fn numbers(bucket: &Bucket) -> String {
         format!(", peak {} with {} bytes", BitsPerSecond(peak.rate.0.saturating_mul(8)), peak.burst)
     });
     format!(
-        "rate {}, burst {} bytes, limit {} bytes{}",
+        "rate {}, burst {} bytes, limit {} bytes{}{}",
         BitsPerSecond(bucket.rate.0.saturating_mul(8)),
         bucket.burst,
         bucket.limit,
-        peak.unwrap_or_default()
+        peak.unwrap_or_default(),
+        match bucket.queue {
+            Queue::Fifo => String::new(),
+            Queue::FqCodel(queue) => format!(", {}", fq_codel(&queue)),
+            Queue::Auto(queue) => format!(", {} where the kernel has it", fq_codel(&queue)),
+        }
+    )
+}
+
+fn leaf(leaf: &Leaf) -> String {
+    match leaf {
+        Leaf::Own => "a bfifo".into(),
+        Leaf::Bfifo(limit) => new_leaf(&NewLeaf::Bfifo(*limit)),
+        Leaf::FqCodel(queue) => fq_codel(queue),
+        Leaf::Other(kind) => kind.clone(),
+    }
+}
+
+fn new_leaf(leaf: &NewLeaf) -> String {
+    match leaf {
+        NewLeaf::Bfifo(limit) => format!("a bfifo of {limit} bytes"),
+        NewLeaf::FqCodel(queue) => fq_codel(queue),
+    }
+}
+
+fn fq_codel(queue: &FqCodel) -> String {
+    format!(
+        "fq_codel (target {} us, interval {} us, memory {} bytes, {} packets, {} flows{})",
+        queue.target_us,
+        queue.interval_us,
+        queue.memory,
+        queue.packets,
+        queue.flows,
+        if queue.ecn { "" } else { ", no ECN" }
     )
 }
 

@@ -14,6 +14,10 @@ pub const TBF_HANDLE: u16 = 0x7062;
 /// CHECK then verifies the shape, not ADD's numbers.
 pub const TBF_HANDLE_LIVE: u16 = 0x7063;
 
+/// Majors of the handles of leaf queues that we put below our TBFs. Two, because a new queue must
+/// not have the handle of the one that it replaces.
+pub const LEAF_HANDLES: [u16; 2] = [0x7064, 0x7065];
+
 /// Preference of our filters at the ingress and egress hook: the last ones, so that every foreign
 /// filter is asked before ours. Two, because u32 keeps one set of tables for both sides of a
 /// clsact qdisc, and a dump of one side shows those of the other with the same preference

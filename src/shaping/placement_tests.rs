@@ -1,4 +1,5 @@
 use super::super::bucket::BytesPerSecond;
+use super::super::queue::Queue;
 use super::super::site::{Filter, Owner};
 use super::*;
 use crate::policy::Scope;
@@ -158,7 +159,13 @@ fn a_host_that_is_asked_for_and_cannot_be_is_refused_in_words() {
 
 #[test]
 fn each_way_puts_each_direction_where_the_table_says() {
-    let bucket = |rate| Bucket { rate: BytesPerSecond(rate), burst: 1, limit: 1, peak: None };
+    let bucket = |rate| Bucket {
+        rate: BytesPerSecond(rate),
+        burst: 1,
+        limit: 1,
+        peak: None,
+        queue: Queue::Fifo,
+    };
     let (to_pod, from_pod) = (Some(bucket(1)), Some(bucket(2)));
     let buckets = Buckets { ingress: to_pod, egress: from_pod };
     for (way, root, at_ingress_hook, at_egress_hook) in [

@@ -8,6 +8,7 @@
 //! - steps in one batch go to the kernel in one send, so no kill can come between them.
 
 use super::bucket::{Bucket, Leaf, TbfState};
+use super::queue::{self, FqCodel, NewLeaf};
 use super::rules::{Rule, behind, first_subnet_pref};
 use super::site::{
     Filter, Hook, HookKind, Ifb, IfbState, Observed, Owner, Place, Root, Shape, Site,
@@ -59,12 +60,25 @@ pub enum Step {
         /// What it shall hold.
         to: Bucket,
     },
-    /// Give a TBF of ours a new, empty leaf queue of so many bytes.
+    /// Give a TBF of ours a new, empty leaf queue.
     ReplaceLeaf {
         /// Where.
         place: Place,
-        /// Bytes that may wait.
-        limit: u32,
+        /// Which.
+        leaf: NewLeaf,
+        /// What was there before (`None`: nothing that is to come back).
+        was: Option<Leaf>,
+        /// Where the kernel has no such queue, what is there stays.
+        optional: bool,
+    },
+    /// Change the numbers of an fq_codel below a TBF of ours in place.
+    ChangeLeaf {
+        /// Where.
+        place: Place,
+        /// What it has now.
+        from: FqCodel,
+        /// What it shall have, with the same number of flows.
+        to: FqCodel,
     },
     /// Remove a TBF of ours.
     DelTbf {
@@ -125,6 +139,7 @@ impl Step {
             | Self::AddTbf { place: Place::Ifb(hook), .. }
             | Self::ChangeTbf { place: Place::Ifb(hook), .. }
             | Self::ReplaceLeaf { place: Place::Ifb(hook), .. }
+            | Self::ChangeLeaf { place: Place::Ifb(hook), .. }
             | Self::DelTbf { place: Place::Ifb(hook), .. } => Some(*hook),
             _ => None,
         }
@@ -273,10 +288,9 @@ fn build_ifb(site: &Site, hook: Hook, bucket: Bucket, ifb: &Ifb, batches: &mut V
     let place = Place::Ifb(hook);
     let Ifb::Present(state) = ifb else {
         batches.push(vec![Step::CreateIfb(hook)]);
-        batches.push(vec![
-            Step::LabelIfb { hook, was: None },
-            Step::AddTbf { place, bucket, replaces: None },
-        ]);
+        let mut batch = vec![Step::LabelIfb { hook, was: None }];
+        batch.extend(root(place, bucket, &Root::Default));
+        batches.push(batch);
         batches.push(vec![Step::UpIfb(hook)]);
         return;
     };
@@ -296,28 +310,23 @@ fn is_labelled(site: &Site, state: &IfbState) -> bool {
 
 /// Steps that make `bucket` the root of a place that is ours to change.
 fn root(place: Place, bucket: Bucket, observed: &Root) -> Batch {
-    match observed {
-        Root::Default => vec![Step::AddTbf { place, bucket, replaces: None }],
-        Root::Ours(state) => change(place, bucket, state),
-        Root::Foreign(kind) => vec![Step::AddTbf { place, bucket, replaces: Some(kind.clone()) }],
-    }
+    let replaces = match observed {
+        Root::Ours(state) => return change(place, bucket, state),
+        Root::Default => None,
+        Root::Foreign(kind) => Some(kind.clone()),
+    };
+    let mut batch = vec![Step::AddTbf { place, bucket, replaces }];
+    batch.extend(queue::below_new(place, &bucket));
+    batch
 }
 
 fn change(place: Place, bucket: Bucket, state: &TbfState) -> Batch {
     let mut batch = Vec::new();
-    let is_shown = bucket.is_shown_as(state);
-    if !is_shown {
+    let changes = !bucket.is_shown_as(state);
+    if changes {
         batch.push(Step::ChangeTbf { place, from: state.clone(), to: bucket });
     }
-    let leaf_is_right = match state.leaf {
-        Leaf::Own => true,
-        // A change of TBF's limit sets the leaf's too (fifo_set_limit in net/sched/sch_fifo.c).
-        Leaf::Bfifo(limit) => !is_shown || limit == bucket.limit,
-        Leaf::Other(_) => false,
-    };
-    if !leaf_is_right || !bucket.holds_queue_of(state) {
-        batch.push(Step::ReplaceLeaf { place, limit: bucket.limit });
-    }
+    batch.extend(queue::below_old(place, &bucket, state, changes));
     batch
 }
 

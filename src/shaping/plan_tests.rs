@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::super::bucket::BytesPerSecond;
 use super::super::identity::Attachment;
 use super::super::placement::{Buckets, Way};
+use super::super::queue::Queue;
 use super::super::rules::Match;
 use super::super::site::Side;
 use super::*;
@@ -23,11 +24,34 @@ fn site() -> Site {
 
 fn bucket(megabits: u64) -> Bucket {
     let rate = BytesPerSecond(megabits * 125_000);
-    Bucket { rate, burst: (rate.0 / 250) as u32, limit: (rate.0 / 25) as u32, peak: None }
+    Bucket {
+        rate,
+        burst: (rate.0 / 250) as u32,
+        limit: (rate.0 / 25) as u32,
+        peak: None,
+        queue: Queue::Fifo,
+    }
+}
+
+fn leaf_of(observed: &mut Observed, place: Place) -> &mut Leaf {
+    let root = match place {
+        Place::Device => &mut observed.root,
+        Place::Ifb(hook) => match &mut observed.ifbs[hook as usize] {
+            Ifb::Present(state) => &mut state.root,
+            _ => panic!("a leaf without its IFB"),
+        },
+    };
+    let Root::Ours(state) = root else { panic!("a leaf without its TBF") };
+    &mut state.leaf
+}
+
+/// A kernel with fq_codel, as far as the plan needs one.
+fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
+    simulate_on(true, site, observed, step);
 }
 
 /// The kernel, as far as the plan needs one: what a step does to what is observed.
-fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
+fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observed, step: &Step) {
     let ifb = |observed: &mut Observed, hook: Hook, change: &dyn Fn(&mut IfbState)| {
         let Ifb::Present(state) = &mut observed.ifbs[hook as usize] else {
             panic!("{step:?} without its IFB")
@@ -65,16 +89,18 @@ fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
             let state = TbfState { leaf, live: from.live, ..to.to_state() };
             set_root(observed, *place, Root::Ours(state));
         }
-        Step::ReplaceLeaf { place, limit } => {
-            let root = match place {
-                Place::Device => &mut observed.root,
-                Place::Ifb(hook) => match &mut observed.ifbs[*hook as usize] {
-                    Ifb::Present(state) => &mut state.root,
-                    _ => panic!("{step:?} without its IFB"),
-                },
+        Step::ReplaceLeaf { optional: true, .. } if !has_fq_codel => {}
+        Step::ReplaceLeaf { place, leaf, .. } => {
+            *leaf_of(observed, *place) = match leaf {
+                NewLeaf::Bfifo(limit) => Leaf::Bfifo(*limit),
+                NewLeaf::FqCodel(queue) => Leaf::FqCodel(queue.shown()),
             };
-            let Root::Ours(state) = root else { panic!("{step:?} without its TBF") };
-            state.leaf = Leaf::Bfifo(*limit);
+        }
+        Step::ChangeLeaf { place, from, to } => {
+            let leaf = leaf_of(observed, *place);
+            assert_eq!(*leaf, Leaf::FqCodel(*from));
+            assert_eq!(from.flows, to.flows, "the kernel cannot change the flows");
+            *leaf = Leaf::FqCodel(to.shown());
         }
         Step::DelTbf { place, .. } => set_root(observed, *place, Root::Default),
         Step::AddHook => {
@@ -141,14 +167,30 @@ fn has_ours(observed: &Observed) -> bool {
         || observed.ifbs.iter().any(|ifb| matches!(ifb, Ifb::Present(_)))
 }
 
+fn any_queue() -> impl Strategy<Value = FqCodel> {
+    let rate = prop_oneof![Just(1u64), Just(10), Just(100)];
+    let flows = prop_oneof![3 => Just(256u32), 1 => Just(1024)];
+    (rate, flows).prop_map(|(megabits, flows)| {
+        let queue = FqCodel::new(bucket(megabits).rate, 5_000, 1500, 25);
+        FqCodel { flows, ..queue }
+    })
+}
+
 fn any_bucket() -> impl Strategy<Value = Bucket> {
-    prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))]
+    let queue = prop_oneof![
+        1 => Just(Queue::Fifo),
+        1 => any_queue().prop_map(Queue::FqCodel),
+        2 => any_queue().prop_map(Queue::Auto),
+    ];
+    (prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))], queue)
+        .prop_map(|(bucket, queue)| Bucket { queue, ..bucket })
 }
 
 fn any_leaf() -> impl Strategy<Value = Leaf> {
     prop_oneof![
         3 => Just(Leaf::Own),
         1 => Just(Leaf::Bfifo(bucket(10).limit)),
+        2 => any_queue().prop_map(|queue| Leaf::FqCodel(queue.shown())),
         1 => Just(Leaf::Other("pfifo".into())),
     ]
 }
@@ -243,12 +285,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn applying_a_plan_leaves_nothing_to_plan(mut observed in any_observed(), wanted in any_shape()) {
+    fn applying_a_plan_leaves_nothing_to_plan(
+        mut observed in any_observed(), wanted in any_shape(), has_fq_codel: bool,
+    ) {
         let site = site();
         let before = foreign(&observed);
         if let Ok(batches) = plan(&site, &wanted, &observed) {
             for step in batches.iter().flatten() {
-                simulate(&site, &mut observed, step);
+                simulate_on(has_fq_codel, &site, &mut observed, step);
             }
             prop_assert_eq!(plan(&site, &wanted, &observed), Ok(Vec::new()));
             prop_assert_eq!(foreign(&observed), before, "what is not ours stays");
@@ -342,7 +386,9 @@ fn a_cut_empties_the_queue_in_the_same_send() {
     let wanted = Shape { root: Some(bucket(5)), ..Shape::default() };
     let place = Place::Device;
     let change = Step::ChangeTbf { place, from: bucket(50).to_state(), to: bucket(5) };
-    let replace = Step::ReplaceLeaf { place, limit: bucket(5).limit };
+    let leaf = NewLeaf::Bfifo(bucket(5).limit);
+    let was = Some(Leaf::Bfifo(bucket(50).limit));
+    let replace = Step::ReplaceLeaf { place, leaf, was, optional: false };
     assert_eq!(batches(wanted, &observed), [vec![change, replace]]);
 }
 

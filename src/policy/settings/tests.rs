@@ -15,13 +15,14 @@ fn nothing_written_means_the_defaults() {
         json!({}),
         json!({"cniVersion": "1.1.0", "name": "n", "type": "pod-bandwidth", "future": {"a": 1}}),
         json!({"placement": null, "hostIngress": null, "placementByPrefix": null, "latency": null,
-               "log": null}),
+               "queue": null, "log": null}),
         json!({"log": {}, "placementByPrefix": {}}),
         json!({"log": {"file": null, "level": null, "future": 1}, "placementByPrefix": {"eni": null}}),
     ] {
         let settings = read(&config).unwrap();
         assert_eq!(settings, Settings::default(), "{config}");
         assert_eq!(settings.latency_ms, 25);
+        assert_eq!(settings.queue, QueueKind::Auto);
         assert_eq!(settings.log.level, LogLevel::Info);
     }
 }
@@ -33,6 +34,7 @@ fn every_key_is_read() {
         "hostingress": "hooks",
         "placementByPrefix": {"en": "pod", "eni": "host", "cali": "auto", "eth": "host"},
         "latency": 40,
+        "queue": "fq_codel",
         "log": {"File": "/var/log/pod-bandwidth.log", "level": "debug"},
         "unshapedSubnets": ["10.96.0.0/12"],
     }));
@@ -50,6 +52,7 @@ fn every_key_is_read() {
                 prefix("en", Placement::Pod),
             ],
             latency_ms: 40,
+            queue: QueueKind::FqCodel,
             log: LogSettings {
                 file: Some(PathBuf::from("/var/log/pod-bandwidth.log")),
                 level: LogLevel::Debug,
@@ -62,6 +65,9 @@ fn every_key_is_read() {
     }
     for (word, way) in HOST_INGRESSES {
         assert_eq!(read(&json!({"hostIngress": word})).unwrap().host_ingress, way);
+    }
+    for (word, queue) in QUEUES {
+        assert_eq!(read(&json!({"queue": word})).unwrap().queue, queue);
     }
     for (word, level) in LEVELS {
         assert_eq!(read(&json!({"log": {"level": word}})).unwrap().log.level, level);
@@ -83,6 +89,10 @@ fn a_wrong_value_is_told_with_its_key() {
         (
             json!({"hostIngress": "qdisc"}),
             r#"hostIngress: got the string "qdisc"; it takes one of "auto", "root", "hooks""#.into(),
+        ),
+        (
+            json!({"queue": "fq"}),
+            r#"queue: got the string "fq"; it takes one of "auto", "fifo", "fq_codel""#.into(),
         ),
         (
             json!({"placementByPrefix": "eni"}),
