@@ -16,6 +16,7 @@
 
 mod call;
 mod damage;
+mod keeper;
 mod lab;
 mod ns;
 mod peers;
@@ -30,14 +31,16 @@ mod witness;
 
 pub use call::{Call, CniError, Outcome, PLUGIN};
 pub use damage::Damage;
+pub use keeper::Keeper;
 pub use lab::{Interface, Lab, Pod, PodSpec};
 pub use ns::Ns;
 pub use peers::{peer, require_peer, skip};
+pub use roles::{role_call, told};
 pub use shape::{Direction, Limit, Shape, Way, our_pref};
 pub use shipped::{Recorded, shipped_plugin};
 pub use snapshot::Snapshot;
 pub use temp::TempDir;
-pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, throughput};
+pub use traffic::{Flood, Flow, Ping, Sender, Throughput, Traffic, throughput};
 pub use wire::{Family, Wire};
 pub use witness::{Filter, Qdisc, items};
 
