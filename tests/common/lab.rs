@@ -126,6 +126,26 @@ impl Lab {
         Pod { ns, host: self.ns.clone(), eth0, holder, next: Rc::clone(&self.next) }
     }
 
+    /// A pod that a runtime made, by the path of its network namespace: `eth0` and its addresses
+    /// are what is found there, those of IPv6 aside.
+    pub fn adopt(&self, namespace: &str) -> Pod {
+        let enter = format!("--net={namespace}");
+        let holder = Holder::start(&mut self.ns.command(&["nsenter", &enter, "cat"]))
+            .unwrap_or_else(|refusal| panic!("the namespace {namespace}: {refusal}"));
+        let ns = Ns { pid: holder.pid(), user: self.ns.user, label: "pod of a runtime".to_owned() };
+        let inside = ns.link("eth0").unwrap_or_else(|| panic!("no eth0 in {namespace}"));
+        let outside = self.ns.links().into_iter().find(|at| at["ifindex"] == inside["link_index"]);
+        let address = |ns: &Ns, dev: &str| {
+            let v4 = ns.addresses(dev).into_iter().find(|address| address["family"] == "inet");
+            v4.and_then(|address| address["local"].as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        let mut eth0 = Interface { name: "eth0".to_owned(), mtu: 1500, ..Interface::default() };
+        let outside = outside.unwrap_or_else(|| panic!("no host end of {inside}"));
+        eth0.host = outside["ifname"].as_str().expect("a name").to_owned();
+        (eth0.host_v4, eth0.pod_v4) = (address(&self.ns, &eth0.host), address(&ns, "eth0"));
+        Pod { ns, host: self.ns.clone(), eth0, holder, next: Rc::clone(&self.next) }
+    }
+
     fn namespace(&self, label: &str) -> (Ns, Holder) {
         let holder = Holder::start(&mut self.ns.command(&["unshare", "--net", "cat"]))
             .unwrap_or_else(|refusal| panic!("a namespace for {label}: {refusal}"));

@@ -17,6 +17,7 @@
 mod call;
 mod damage;
 mod guard;
+mod keeper;
 mod lab;
 mod ns;
 mod peers;
@@ -34,16 +35,17 @@ mod witness;
 pub use call::{Call, CniError, Outcome, PLUGIN};
 pub use damage::Damage;
 pub use guard::{DROPPED_PORT, assert_drops_the_port};
+pub use keeper::Keeper;
 pub use lab::{Interface, Lab, Pod, PodSpec};
 pub use ns::Ns;
 pub use peers::{peer, require_peer, skip};
-pub use roles::start_test_again;
+pub use roles::{role_call, start_test_again, told};
 pub use shape::{Direction, Limit, Shape, Way, our_pref};
 pub use shipped::{Recorded, shipped_plugin};
 pub use snapshot::Snapshot;
 pub use strace::{RECEIVES, SENDS, Strace};
 pub use temp::TempDir;
-pub use traffic::{Flood, Flow, Ping, Throughput, Traffic, failed_probes, throughput};
+pub use traffic::{Flood, Flow, Ping, Sender, Throughput, Traffic, failed_probes, throughput};
 pub use wire::{Family, Wire};
 pub use witness::{Filter, Qdisc, items};
 

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,26 @@ const ROLE: &str = "POD_BANDWIDTH_ROLE";
 pub(super) const BUCKET: Duration = Duration::from_millis(10);
 
 /// The mark of a line that is for the harness; libtest prints lines of its own.
-pub(super) const MARK: &str = "role: ";
+const MARK: &str = "role: ";
+
+/// How `value` of `variable` (a role: words, the first one names it) is played elsewhere: the test
+/// binary, its arguments, and the variable of its environment.
+fn call(variable: &'static str, value: &str) -> (PathBuf, [String; 4], (&'static str, String)) {
+    let own = std::env::current_exe().expect("the test binary has a path");
+    let options = ["--exact", &peers::test_name(), "--nocapture", "--test-threads=1"];
+    (own, options.map(str::to_owned), (variable, value.to_owned()))
+}
+
+/// How `role` is played elsewhere, see [`start`].
+pub fn role_call(role: &str) -> (PathBuf, [String; 4], (&'static str, String)) {
+    call(ROLE, role)
+}
+
+/// What the harness is told by a line that a role printed, `None` for what libtest prints.
+pub fn told(line: &str) -> Option<&str> {
+    // libtest writes "test name ... " without an end of line before the first of ours.
+    line.split_once(MARK).map(|(_, words)| words)
+}
 
 /// Starts `role` inside `ns`: words, the first one names it.
 pub(super) fn start(ns: &Ns, role: &str) -> Child {
@@ -27,11 +47,11 @@ pub(super) fn start(ns: &Ns, role: &str) -> Child {
 }
 
 /// Starts the running test again inside `ns`, with a variable that says what it is to do there.
-pub fn start_test_again(ns: &Ns, variable: &str, value: &str) -> Child {
-    let own = std::env::current_exe().expect("the test binary has a path");
-    let own = own.to_str().expect("a path in UTF-8");
-    let test = peers::test_name();
-    ns.spawn(&[own, "--exact", &test, "--nocapture", "--test-threads=1"], &[(variable, value)])
+pub fn start_test_again(ns: &Ns, variable: &'static str, value: &str) -> Child {
+    let (own, options, (key, value)) = call(variable, value);
+    let mut argv = vec![own.to_str().expect("a path in UTF-8")];
+    argv.extend(options.iter().map(String::as_str));
+    ns.spawn(&argv, &[(key, &value)])
 }
 
 /// Plays the role that the environment asks for, and does not come back then.

@@ -35,7 +35,7 @@ pub struct Throughput {
 
 /// TCP connections that are under way from one namespace to another.
 pub struct Flow {
-    senders: Vec<Process>,
+    senders: Vec<Sender>,
     receiver: Process,
     lines: Lines,
     buckets: Vec<u64>,
@@ -72,17 +72,21 @@ pub fn throughput(from: &Ns, to: &Ns, address: &str, traffic: &Traffic) -> Throu
 impl Flow {
     /// Connects `traffic.flows` senders in `from` to a receiver at `address` in `to`.
     pub fn start(from: &Ns, to: &Ns, address: &str, traffic: &Traffic) -> Self {
+        let (mut flow, target) = Self::listen(to, address, traffic.flows);
+        flow.senders = (0..traffic.flows).map(|_| Sender::start(from, &target, traffic)).collect();
+        flow
+    }
+
+    /// A receiver in `to` for `flows` senders that somebody else starts, and the address and port
+    /// that it listens on.
+    pub fn listen(to: &Ns, address: &str, flows: usize) -> (Self, String) {
         let bind =
             if address.contains(':') { format!("[{address}]:0") } else { format!("{address}:0") };
-        let mut receiver = Process(roles::start(to, &format!("receive {bind} {}", traffic.flows)));
+        let mut receiver = Process(roles::start(to, &format!("receive {bind} {flows}")));
         let lines = Lines::of(&mut receiver.0);
         let line = lines.next().unwrap_or_else(|| panic!("no receiver: {}", words(&mut receiver)));
         let target = line.strip_prefix("listening ").expect("the receiver's first line").to_owned();
-        // A second more than is looked at: the end of the connections is not measured.
-        let duration = traffic.duration.as_millis() + 1_000;
-        let role = format!("send {target} {} {duration}", traffic.congestion);
-        let senders = (0..traffic.flows).map(|_| Process(roles::start(from, &role))).collect();
-        Self { senders, receiver, lines, buckets: Vec::new() }
+        (Self { senders: Vec::new(), receiver, lines, buckets: Vec::new() }, target)
     }
 
     /// Reads on for `duration` of the receiver's time, and says how many bytes came meanwhile.
@@ -108,18 +112,11 @@ impl Flow {
 
     /// What was seen so far.
     pub fn throughput(&self) -> Throughput {
-        let second = (1.0 / roles::BUCKET.as_secs_f64()) as usize;
-        assert!(self.buckets.len() > 2 * second, "{} buckets are too few", self.buckets.len());
-        let (first, rest) = self.buckets.split_at(second);
-        let bits = |buckets: &[u64]| buckets.iter().sum::<u64>() as f64 * 8.0;
-        Throughput {
-            first_second_bits: bits(first),
-            steady_bits: bits(rest) / (rest.len() as f64 * roles::BUCKET.as_secs_f64()),
-        }
+        Throughput::of(&self.buckets)
     }
 
     /// Forgets what came while nobody read: it is about the past.
-    fn skip_what_is_past(&mut self) {
+    pub fn skip_what_is_past(&mut self) {
         self.bucket();
         while let Ok(line) = self.lines.0.try_recv() {
             self.buckets.push(count(&line));
@@ -134,8 +131,40 @@ impl Flow {
     }
 
     fn last_words(&mut self) -> String {
-        let all = self.senders.iter_mut().chain([&mut self.receiver]);
+        let all = self.senders.iter_mut().map(|s| &mut s.0).chain([&mut self.receiver]);
         all.map(words).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// One TCP connection that sends as much as it can; it is cut when this is dropped.
+#[must_use]
+pub struct Sender(Process);
+
+impl Sender {
+    /// Connects to `target`, an address and a port where a receiver listens.
+    pub fn start(from: &Ns, target: &str, traffic: &Traffic) -> Self {
+        Self(Process(roles::start(from, &Self::role(target, traffic))))
+    }
+
+    /// The role that a sender plays.
+    pub fn role(target: &str, traffic: &Traffic) -> String {
+        // A second more than is looked at: the end of the connections is not measured.
+        let duration = traffic.duration.as_millis() + 1_000;
+        format!("send {target} {} {duration}", traffic.congestion)
+    }
+}
+
+impl Throughput {
+    /// From a receiver's counts, one number of bytes for each 10 ms.
+    pub fn of(buckets: &[u64]) -> Self {
+        let second = (1.0 / roles::BUCKET.as_secs_f64()) as usize;
+        assert!(buckets.len() > 2 * second, "{} buckets are too few", buckets.len());
+        let (first, rest) = buckets.split_at(second);
+        let bits = |buckets: &[u64]| buckets.iter().sum::<u64>() as f64 * 8.0;
+        Self {
+            first_second_bits: bits(first),
+            steady_bits: bits(rest) / (rest.len() as f64 * roles::BUCKET.as_secs_f64()),
+        }
     }
 }
 
@@ -181,8 +210,8 @@ pub fn failed_probes(from: &Ns, to: &Ns, address: &str, count: u32) -> u32 {
     let mut probe = Process(roles::start(from, &format!("probe {target} {count}")));
     let mut output = String::new();
     probe.0.stdout.take().expect("piped").read_to_string(&mut output).expect("UTF-8");
-    let failed = output.lines().find_map(|line| line.split_once(roles::MARK));
-    failed.expect("the probe's only line").1.parse().expect("a number")
+    let failed = output.lines().find_map(|line| roles::told(line));
+    failed.expect("the probe's only line").parse().expect("a number")
 }
 
 /// A flood; it ends when this is dropped.
@@ -201,8 +230,7 @@ impl Lines {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                // libtest writes "test name ... " without an end of line before the first of ours.
-                if let Some((_, words)) = line.split_once(roles::MARK)
+                if let Some(words) = roles::told(&line)
                     && sender.send(words.to_owned()).is_err()
                 {
                     break;
