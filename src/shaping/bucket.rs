@@ -162,7 +162,7 @@ impl Bucket {
     /// (tbf_dequeue; issue #3 has the measurement). The queue must be replaced in the same send.
     pub fn holds_queue_of(&self, from: &TbfState) -> bool {
         let new = u64::from(self.max_packet());
-        // A packet larger than the whole queue was never let in.
+        // No packet beyond the burst was let in (tbf_enqueue), and a limit holds the burst.
         let holds_all = new >= PACKET_BYTES_MAX.min(u64::from(from.limit));
         holds_all
             || self.is_shown_as(from)
