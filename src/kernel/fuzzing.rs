@@ -45,7 +45,7 @@ pub fn hook(payload: &[u8]) -> HookKind {
 
 /// The leaf queue in an RTM_NEWQDISC payload.
 pub fn leaf(payload: &[u8]) -> Leaf {
-    qdisc::leaf_of(Ok(vec![payload.to_vec()])).unwrap_or(Leaf::Own)
+    qdisc::leaf_of(Ok(vec![payload.to_vec()])).map_or(Leaf::Own, |(leaf, _)| leaf)
 }
 
 /// The filters of a hook in RTM_NEWTFILTER payloads.

@@ -32,6 +32,19 @@ impl Strace {
         count
     }
 
+    /// Makes the call, which must succeed, and gives the netlink requests that it sent: type and
+    /// flags of each, as strace prints them.
+    pub fn requests(&self, call: &Call) -> Vec<(String, String)> {
+        self.with(call, &[(SENDS, "")]).ok();
+        let log = self.log();
+        let word = |text: &str| text.split([',', ' ', '}']).next().unwrap_or_default().to_owned();
+        let requests = log.split("nlmsg_type=").skip(1).map(|request| {
+            let flags = request.split("nlmsg_flags=").nth(1).unwrap_or_default();
+            (word(request), word(flags))
+        });
+        requests.collect()
+    }
+
     /// The call, killed as it is about to make the system call number `at` (from 1) of `names`.
     pub fn killed(&self, call: &Call, names: &str, at: usize) -> Outcome {
         self.with(call, &[(names, &format!("signal=KILL:when={at}"))]).run()
