@@ -4,6 +4,7 @@
 //! is used, not fought"; "never delete what is not ours"), not how the kernel is told.
 
 pub mod bucket;
+pub mod conflict;
 pub mod describe;
 pub mod identity;
 pub mod placement;
@@ -14,8 +15,9 @@ pub mod site;
 pub mod undo;
 
 pub use bucket::{Bucket, BytesPerSecond, Leaf, Peak, TbfState};
+pub use conflict::Conflict;
 pub use identity::Attachment;
-pub use plan::{Conflict, Step, plan};
+pub use plan::{Step, plan};
 pub use queue::{FqCodel, Queue};
 pub use rules::{Match, Rule};
 pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site};

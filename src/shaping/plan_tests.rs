@@ -5,9 +5,13 @@ use super::super::identity::Attachment;
 use super::super::placement::{Buckets, Way};
 use super::super::queue::Queue;
 use super::super::rules::Match;
-use super::super::site::Side;
+use super::super::site::{Owner, Side};
 use super::*;
 use crate::policy::Scope;
+
+#[path = "plan_model.rs"]
+mod model;
+use model::{simulate, simulate_on};
 
 const OWN_IFBS: [u32; 2] = [21, 22];
 const ELSEWHERE: u32 = 99;
@@ -30,110 +34,6 @@ fn bucket(megabits: u64) -> Bucket {
         limit: (rate.0 / 25) as u32,
         peak: None,
         queue: Queue::Fifo,
-    }
-}
-
-fn leaf_of(observed: &mut Observed, place: Place) -> &mut Leaf {
-    let root = match place {
-        Place::Device => &mut observed.root,
-        Place::Ifb(hook) => match &mut observed.ifbs[hook as usize] {
-            Ifb::Present(state) => &mut state.root,
-            _ => panic!("a leaf without its IFB"),
-        },
-    };
-    let Root::Ours(state) = root else { panic!("a leaf without its TBF") };
-    &mut state.leaf
-}
-
-/// A kernel with fq_codel, as far as the plan needs one.
-fn simulate(site: &Site, observed: &mut Observed, step: &Step) {
-    simulate_on(true, site, observed, step);
-}
-
-/// The kernel, as far as the plan needs one: what a step does to what is observed.
-fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observed, step: &Step) {
-    let ifb = |observed: &mut Observed, hook: Hook, change: &dyn Fn(&mut IfbState)| {
-        let Ifb::Present(state) = &mut observed.ifbs[hook as usize] else {
-            panic!("{step:?} without its IFB")
-        };
-        change(state);
-    };
-    let set_root = |observed: &mut Observed, place: Place, root: Root| match place {
-        Place::Device => observed.root = root,
-        Place::Ifb(hook) => ifb(observed, hook, &|state| state.root = root.clone()),
-    };
-    match step {
-        Step::CreateIfb(hook) => {
-            assert_eq!(observed.ifbs[*hook as usize], Ifb::Absent);
-            observed.ifbs[*hook as usize] = Ifb::Present(IfbState {
-                index: OWN_IFBS[*hook as usize],
-                up: false,
-                mtu: site.mtu,
-                alias: None,
-                root: Root::Default,
-            });
-        }
-        Step::LabelIfb { hook, .. } => ifb(observed, *hook, &|state| {
-            state.alias = Some(site.alias.clone());
-            state.mtu = site.mtu;
-        }),
-        Step::UpIfb(hook) => ifb(observed, *hook, &|state| state.up = true),
-        Step::AddTbf { place, bucket, .. } => {
-            set_root(observed, *place, Root::Ours(bucket.to_state()));
-        }
-        Step::ChangeTbf { place, from, to } => {
-            let leaf = match &from.leaf {
-                Leaf::Bfifo(_) => Leaf::Bfifo(to.limit),
-                other => other.clone(),
-            };
-            let state = TbfState { leaf, live: from.live, ..to.to_state() };
-            set_root(observed, *place, Root::Ours(state));
-        }
-        Step::ReplaceLeaf { optional: true, .. } if !has_fq_codel => {}
-        Step::ReplaceLeaf { place, leaf, .. } => {
-            *leaf_of(observed, *place) = match leaf {
-                NewLeaf::Bfifo(limit) => Leaf::Bfifo(*limit),
-                NewLeaf::FqCodel(queue) => Leaf::FqCodel(queue.shown()),
-            };
-        }
-        Step::ChangeLeaf { place, from, to } => {
-            let leaf = leaf_of(observed, *place);
-            assert_eq!(*leaf, Leaf::FqCodel(*from));
-            assert_eq!(from.flows, to.flows, "the kernel cannot change the flows");
-            *leaf = Leaf::FqCodel(to.shown());
-        }
-        Step::DelTbf { place, .. } => set_root(observed, *place, Root::Default),
-        Step::AddHook => {
-            assert_eq!(observed.hook, HookKind::None);
-            observed.hook = HookKind::Clsact;
-        }
-        Step::AddFilter { hook, rule, made_hook } => {
-            assert_ne!(observed.hook, HookKind::None, "a filter needs its hook");
-            let target = observed.ifb_index(*hook).expect("a filter needs its IFB");
-            let target = rule.redirects.then_some(target);
-            let owner = Owner::Ours { matches: rule.matches, target, made_hook: *made_hook };
-            let filters = &mut observed.filters[*hook as usize];
-            let handle = 0x8000_0900 + filters.len() as u32;
-            filters.push(Filter { pref: rule.matches.pref(*hook), handle, owner });
-            filters.sort_by_key(|filter| filter.pref);
-        }
-        Step::DelFilter { hook, filter, alone, .. } => {
-            let filters = &mut observed.filters[*hook as usize];
-            filters.retain(|other| {
-                if *alone { !other.shares_preference_with(filter) } else { other != filter }
-            });
-            let shares = |other: &Filter| other.shares_preference_with(filter);
-            assert!(*alone || filters.iter().any(shares), "{step:?} leaves an empty preference");
-        }
-        Step::DelHook => {
-            assert!(!observed.has_foreign_filters(), "a hook with foreign filters is not ours");
-            observed.hook = HookKind::None;
-            observed.filters = Default::default();
-        }
-        Step::DelIfb { hook } => observed.ifbs[*hook as usize] = Ifb::Absent,
-        Step::RestoreLabel { .. } | Step::DownIfb(_) | Step::DropFilter { .. } => {
-            panic!("{step:?} is only for undoing")
-        }
     }
 }
 
