@@ -141,6 +141,25 @@ fn calls_for_one_pod_at_the_same_time_do_not_leave_it_half_shaped() {
         let dels = at_once(&vec![call.clone().verb("DEL"); 3]);
         assert!(dels.iter().any(|outcome| outcome.status == Some(0)), "{dels:#?}");
         call.verb("DEL").ok();
-        untouched.assert_same(&Snapshot::of(&[&lab, &pod]), &format!("round {round}"));
+        // Nothing of ours is left. An empty clsact may be: a call that met another one half way took
+        // its hook for somebody else's, and no mark tells (docs/design.md).
+        let case = format!("round {round}");
+        let left = Snapshot::of(&[&lab, &pod]);
+        for device in ["veth0", "eth0"] {
+            let ns = if device == "veth0" { &pod.host } else { &pod.ns };
+            let qdiscs = ns.run(&["tc", "qdisc", "show", "dev", device]);
+            assert!(!qdiscs.contains("tbf"), "{case}: {qdiscs}");
+            if qdiscs.contains("clsact") {
+                for hook in ["ingress", "egress"] {
+                    assert_eq!(
+                        ns.run(&["tc", "filter", "show", "dev", device, hook]),
+                        "",
+                        "{case}"
+                    );
+                }
+            }
+        }
+        let but_hooks = |state: Snapshot| state.without("qdiscs").without("filters");
+        but_hooks(untouched.clone()).assert_same(&but_hooks(left), &case);
     }
 }
