@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Call, Lab, Outcome, Pod, PodSpec, Shape, Snapshot, Way};
+use common::{Call, Lab, Ns, Outcome, Pod, PodSpec, Shape, Snapshot, TempDir, Way};
 use serde_json::{Value, json};
 
 const M: u64 = 1_000_000;
@@ -58,6 +58,15 @@ fn gc(lab: &Lab, network: &str) -> Call {
     Call::node(lab, "GC").network(network).key("cni.dev/valid-attachments", valid.into())
 }
 
+/// Says that the work is done, also when it ends in a panic: who waits for it would wait for ever.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs GC, of this network and of another one, until `work` is done.
 fn with_gc<T>(lab: &Lab, work: impl FnOnce() -> T) -> T {
     let calls = [gc(lab, "net"), gc(lab, "other")];
@@ -71,8 +80,10 @@ fn with_gc<T>(lab: &Lab, work: impl FnOnce() -> T) -> T {
             }
             rounds
         });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
+        let result = {
+            let _done = Done(&done);
+            work()
+        };
         assert!(collector.join().unwrap() > 0, "GC ran meanwhile");
         result
     })
@@ -162,4 +173,55 @@ fn calls_for_one_pod_at_the_same_time_do_not_leave_it_half_shaped() {
         let but_hooks = |state: Snapshot| state.without("qdiscs").without("filters");
         but_hooks(untouched.clone()).assert_same(&but_hooks(left), &case);
     }
+}
+
+/// Runs `work` while links come and go in the namespace without a pause.
+fn with_churn<T>(host: &Ns, work: impl FnOnce() -> T) -> T {
+    let folder = TempDir::new();
+    let batch = |group: u8| {
+        // Deleting one is slow, and deleting a group hardly slower.
+        let add = |n| format!("link add churn{group}-{n} group {group} type ifb\n");
+        let lines: String = (0..200).map(add).collect();
+        let file = folder.file(&group.to_string());
+        std::fs::write(&file, format!("{lines}link del group {group}\n")).unwrap();
+        file
+    };
+    let batches: Vec<String> = (1..=4).map(batch).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for batch in &batches {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    host.run(&["ip", "-batch", batch]);
+                }
+            });
+        }
+        let _done = Done(&done);
+        work()
+    })
+}
+
+#[test]
+fn gc_of_a_long_list_works_while_links_come_and_go() {
+    // given IFBs of pods that are gone, and more of other programs than one part of a dump holds
+    let Some(lab) = Lab::open() else { return };
+    for number in 0..5 {
+        let gone = lab.pod(&format!("gone{number}"));
+        Call::add(&gone).container(&id(number)).way(Way::Hooks).limits("10M", "20M").ok();
+        lab.sh(&format!("ip link del gone{number}"));
+    }
+    assert_eq!(lab.ifbs().len(), 10);
+    let others: String = (0..300).map(|n| format!("link add other{n} type ifb\n")).collect();
+    let folder = TempDir::new();
+    std::fs::write(folder.file("batch"), others).unwrap();
+    lab.run(&["ip", "-batch", &folder.file("batch")]);
+    // when GC, for which nothing is valid, runs among changes
+    let gc = Call::node(&lab, "GC").key("cni.dev/valid-attachments", json!([]));
+    let outcomes: Vec<_> = with_churn(&lab, || (0..20).map(|_| gc.run()).collect());
+    // then no GC fails, and what they left a quiet one takes
+    outcomes.iter().for_each(|outcome| drop(outcome.ok()));
+    gc.ok();
+    assert!(lab.ifbs().is_empty());
+    assert_eq!(lab.links().len(), 301, "lo and those of other programs");
 }

@@ -45,6 +45,14 @@ pub enum KernelError {
         /// Its error number.
         errno: Errno,
     },
+    /// Things changed while they were listed, each time that they were.
+    #[error("{doing}: things change faster than they can be listed; try again")]
+    Interrupted {
+        /// What was tried.
+        doing: String,
+        /// What the last list held all the same. Something may be missing in it.
+        partial: Vec<Vec<u8>>,
+    },
     /// An answer that is no netlink message.
     #[error("{doing}: the kernel's answer cannot be read: {what}")]
     Garbled {
@@ -81,6 +89,7 @@ impl KernelError {
             | Self::Exchange { errno, .. }
             | Self::Namespace { errno, .. } => Some(*errno),
             Self::Silent { .. }
+            | Self::Interrupted { .. }
             | Self::Garbled { .. }
             | Self::NoDevice { .. }
             | Self::NoFqCodel { .. } => None,
@@ -122,6 +131,7 @@ impl KernelError {
     pub fn is_passing(&self) -> bool {
         let passing = [Errno::EBUSY, Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN, Errno::EINTR];
         self.errno().is_some_and(|errno| passing.contains(&errno))
+            || matches!(self, Self::Interrupted { .. })
     }
 
     /// Somebody changed things between our look and our step: looking again may help.

@@ -114,17 +114,25 @@ pub(super) fn first(
 
 /// All IFBs of the namespace: a dump, so only for GC.
 ///
+/// On a busy node every dump can be interrupted: one that needs several parts is, whenever a link
+/// comes or goes between two of them (rtnl_dump_ifinfo in net/core/rtnetlink.c). What is in it is
+/// true all the same; what is missing the next GC finds.
+///
 /// # Errors
 /// What the kernel said.
 pub fn all_ifbs(socket: &mut Socket) -> Result<Vec<Link>, KernelError> {
-    let payloads = socket.dump(|| {
+    let dump = socket.dump(|| {
         let mut message = LinkMessage::default();
         let kind = LinkInfo::Kind(InfoKind::Ifb);
         message.attributes.push(LinkAttribute::LinkInfo(vec![kind]));
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let message = RouteNetlinkMessage::GetLink(message);
         Request { doing: "list the IFBs".into(), flags: DUMP, message }
-    })?;
+    });
+    let payloads = match dump {
+        Err(KernelError::Interrupted { partial, .. }) => partial,
+        other => other?,
+    };
     let links = payloads.iter().filter_map(|payload| Link::parse(payload));
     // A kernel that does not filter sends all links.
     Ok(links.filter(|link| link.kind.as_deref() == Some("ifb")).collect())

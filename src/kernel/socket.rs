@@ -131,12 +131,10 @@ impl Socket {
     pub(super) fn dump(&mut self, make: impl Fn() -> Request) -> Answer {
         let mut last = self.request(make());
         for _ in 1..DUMP_TRIES {
-            match &last {
-                Err(KernelError::Refused { errno: Errno::EINTR, .. }) => {
-                    last = self.request(make())
-                }
-                _ => break,
+            if !matches!(last, Err(KernelError::Interrupted { .. })) {
+                break;
             }
+            last = self.request(make());
         }
         last
     }
@@ -255,8 +253,11 @@ impl<'a> Message<'a> {
 
     /// Adds this message to an answer; says whether the answer is complete with it.
     pub(super) fn add_to(&self, answer: &mut Answer, doing: &str) -> bool {
-        if self.flags & NLM_F_DUMP_INTR != 0 {
-            *answer = Err(refused(doing, Errno::EINTR, None));
+        if self.flags & NLM_F_DUMP_INTR != 0
+            && let Ok(partial) = answer
+        {
+            let partial = std::mem::take(partial);
+            *answer = Err(KernelError::Interrupted { doing: doing.to_string(), partial });
         }
         match self.kind {
             NLMSG_ERROR | NLMSG_DONE => {
@@ -272,7 +273,9 @@ impl<'a> Message<'a> {
                 true
             }
             _ => {
-                if let Ok(payloads) = answer {
+                if let Ok(payloads) | Err(KernelError::Interrupted { partial: payloads, .. }) =
+                    answer
+                {
                     payloads.push(self.payload.to_vec());
                 }
                 false

@@ -71,3 +71,32 @@ fn cut_off_messages_end_the_walk() {
         assert!(Message::first(&bytes[..length]).is_none(), "{length} bytes");
     }
 }
+
+/// A part of an answer, or its end.
+fn part(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(payload);
+    bytes
+}
+
+#[test]
+fn an_interrupted_dump_is_an_error_that_holds_all_its_parts() {
+    // given a dump whose second part tells of a change
+    let parts = [
+        part(16, 0, b"one "),
+        part(16, NLM_F_DUMP_INTR, b"two "),
+        part(16, NLM_F_DUMP_INTR, b"then"),
+        part(NLMSG_DONE, NLM_F_DUMP_INTR, &[0; 4]),
+    ];
+    let mut answer = Ok(Vec::new());
+    let ends =
+        parts.map(|bytes| Message::first(&bytes).unwrap().0.add_to(&mut answer, "list the IFBs"));
+    assert_eq!(ends, [false, false, false, true]);
+    let error = answer.unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    let KernelError::Interrupted { partial, .. } = error else { panic!("{error:?}") };
+    assert_eq!(partial, [b"one ", b"two ", b"then"]);
+}
