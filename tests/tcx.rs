@@ -28,6 +28,7 @@ mod program {
     const BPF_LINK_CREATE: libc::c_int = 28;
     const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
     const BPF_TCX_INGRESS: u32 = 46;
+    const TCX_PASS: i32 = 0;
     const TCX_DROP: i32 = 2;
     const TCX_NEXT: i32 = -1;
     const BPF_FUNC_REDIRECT_PEER: i32 = 155;
@@ -91,6 +92,11 @@ mod program {
         program.map(instruction).into()
     }
 
+    /// Lets every packet pass, and nobody else is asked.
+    pub(super) fn pass() -> Vec<u64> {
+        [(0xb7, 0, 0, TCX_PASS), (0x95, 0, 0, 0)].map(instruction).into()
+    }
+
     /// IPv4: `bpf_redirect_peer` to the other end of the veth `index`; all else goes on.
     pub(super) fn redirect_peer(index: i32) -> Vec<u64> {
         let program = [
@@ -132,6 +138,7 @@ fn play_if_asked() {
     let words: Vec<&str> = words.split(' ').collect();
     let (index, program) = match words[..] {
         ["guard", index] => (index, program::guard()),
+        ["pass", index] => (index, program::pass()),
         ["redirect", index, peer] => (index, program::redirect_peer(peer.parse().unwrap())),
         _ => panic!("{PROGRAM}={words:?} is no program"),
     };
@@ -215,6 +222,26 @@ fn a_program_that_comes_after_us_drops_in_every_placement() {
     }
 }
 
+#[test]
+fn a_program_that_comes_after_us_and_asks_nobody_else_hides_a_limit_on_the_host() {
+    play_if_asked();
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let client = client(&lab, &pod);
+        let call = Call::add(&pod).way(way).limits("10M", "20M");
+        call.ok();
+        let Some(_program) = Attached::start(&lab, &format!("pass {}", index(&lab, "veth0")))
+        else {
+            return;
+        };
+        let from_pod = measured(&pod, &client);
+        assert_eq!(from_pod < 32e6, way == Way::Pod, "{way:?}: {from_pod:.0} bit/s from the pod");
+        // All of ours is there. What a program answers cannot be seen, so CHECK agrees.
+        call.verb("CHECK").ok();
+    }
+}
+
 /// A machine on the other side of the node: `up0` is the node's uplink.
 fn client(lab: &Lab, pod: &Pod) -> Pod {
     let client = lab.pod("up0");
@@ -226,7 +253,8 @@ fn client(lab: &Lab, pod: &Pod) -> Pod {
     client
 }
 
-/// Steady bits per second.
+/// Steady bits per second. What it is held against is wide, for a busy machine: a limit that is passed
+/// by shows as a gigabit or more.
 fn measured(from: &Pod, to: &Pod) -> f64 {
     let traffic = Traffic { duration: Duration::from_millis(2_500), ..Traffic::default() };
     throughput(from, to, &to.eth0.pod_v4, &traffic).steady_bits
@@ -242,17 +270,18 @@ fn packets_that_are_handed_over_past_the_host_interface_are_held_in_the_pod_only
         let client = client(&lab, &pod);
         Call::add(&pod).way(way).limits("10M", "20M").ok();
         let routed = measured(&client, &pod);
-        assert!((5e6..12e6).contains(&routed), "{way:?}, routed: {routed:.0} bit/s");
+        assert!((1e6..16e6).contains(&routed), "{way:?}, routed: {routed:.0} bit/s");
         // when a program at the uplink hands packets for the pod over to the pod's end of the veth,
         // as eBPF host routing does
         let words = format!("redirect {} {}", index(&lab, "up0"), index(&lab, "veth0"));
         let Some(_program) = Attached::start(&lab, &words) else { return };
         // then no qdisc and no hook of the host interface sees them, but the hook of eth0 does
         let past = measured(&client, &pod);
-        let holds = (5e6..12e6).contains(&past);
+        assert!(past > 5e5, "{way:?}: the pod is cut off: {past:.0} bit/s");
+        let holds = past < 16e6;
         assert_eq!(holds, way == Way::Pod, "{way:?}: {past:.0} bit/s to the pod");
         // and what comes from the pod is held in every placement
         let from_pod = measured(&pod, &client);
-        assert!((10e6..24e6).contains(&from_pod), "{way:?}: {from_pod:.0} bit/s from the pod");
+        assert!((2e6..32e6).contains(&from_pod), "{way:?}: {from_pod:.0} bit/s from the pod");
     }
 }
