@@ -170,6 +170,24 @@ fn behind_a_plain_ingress_qdisc_felix_takes_both_and_an_add_goes_into_the_pod() 
 }
 
 #[test]
+fn where_felix_came_first_with_limits_of_its_own_auto_goes_into_the_pod() {
+    let Some(lab) = Lab::open() else { return };
+    // given a new veth that Felix has shaped both ways before our ADD
+    let pod = lab.pod(CALI);
+    felix(&lab, Some(100));
+    // then its filter takes every packet, and there is no place for ours on the host
+    for way in [Way::Root, Way::Hooks] {
+        add(&pod).way(way).error(101).says(&[CALI]);
+    }
+    add(&pod).ok();
+    assert_eq!(Shape::of(&pod, Way::Pod).rates(), (8 * M, 4 * M));
+    assert_eq!(hold(&lab, &pod), (true, true));
+    felix(&lab, None);
+    add(&pod).verb("CHECK").ok();
+    assert_eq!(hold(&lab, &pod), (true, true), "Felix's limits are gone");
+}
+
+#[test]
 fn a_second_add_on_a_recreated_cali_interface_restores_the_limits() {
     let Some(lab) = Lab::open() else { return };
     let mut pod = lab.pod(CALI);
