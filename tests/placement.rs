@@ -138,3 +138,19 @@ fn the_log_says_which_way_was_taken_and_why() {
         }
     }
 }
+
+#[test]
+fn a_bpf_data_plane_on_the_node_is_known_by_its_devices() {
+    for device in ["bpfin.cali", "cilium_host", "cilium_net"] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("cali12ab34cd56e");
+        // Its programs come after ADD: there is none yet.
+        lab.sh(&format!("ip link add {device} type ifb"));
+        add(&pod).ok();
+        assert_eq!(Shape::of(&pod, Way::Pod).rates(), (10 * M, 20 * M), "{device}");
+        // An operator who writes "host" is believed.
+        add(&pod).verb("DEL").ok();
+        add(&pod).key("placement", json!("host")).ok();
+        assert_eq!(Shape::of(&pod, Way::Hooks).rates(), (10 * M, 20 * M), "{device}");
+    }
+}

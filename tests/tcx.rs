@@ -1,13 +1,16 @@
-//! A BPF policy program that guards the host interface through TCX (Linux 6.6 and later), which
-//! netlink does not show.
+//! BPF programs at TCX (Linux 6.6 and later), which netlink does not show: a policy that guards the
+//! host interface, and a data plane that hands packets over to the pod past the host interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test file")]
 
 mod common;
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
+use std::time::Duration;
 
-use common::{Call, DROPPED_PORT, Lab, Shape, Snapshot, Way, assert_drops_the_port};
+use common::{
+    Call, DROPPED_PORT, Lab, Pod, Shape, Snapshot, Traffic, Way, assert_drops_the_port, throughput,
+};
 use serde_json::json;
 
 const M: u64 = 1_000_000;
@@ -25,8 +28,10 @@ mod program {
     const BPF_LINK_CREATE: libc::c_int = 28;
     const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
     const BPF_TCX_INGRESS: u32 = 46;
+    const TCX_PASS: i32 = 0;
     const TCX_DROP: i32 = 2;
     const TCX_NEXT: i32 = -1;
+    const BPF_FUNC_REDIRECT_PEER: i32 = 155;
 
     #[repr(C)]
     #[derive(Default)]
@@ -69,9 +74,8 @@ mod program {
         u32::try_from(result).map_err(|_| std::io::Error::last_os_error())
     }
 
-    /// Guards the interface `index`; the guard goes when the process ends.
-    pub(super) fn attach(index: u32) -> Result<(), std::io::Error> {
-        // IPv4, UDP, a header of 20 bytes, the port: drop; all else goes on.
+    /// IPv4, UDP, a header of 20 bytes, the port: drop; all else goes on.
+    pub(super) fn guard() -> Vec<u64> {
         let program = [
             (0xbf, 0x16, 0, 0),
             (0x28, 0, 0, 12),
@@ -84,8 +88,33 @@ mod program {
             (0x95, 0, 0, 0),
             (0xb7, 0, 0, TCX_NEXT),
             (0x95, 0, 0, 0),
-        ]
-        .map(instruction);
+        ];
+        program.map(instruction).into()
+    }
+
+    /// Lets every packet pass, and nobody else is asked.
+    pub(super) fn pass() -> Vec<u64> {
+        [(0xb7, 0, 0, TCX_PASS), (0x95, 0, 0, 0)].map(instruction).into()
+    }
+
+    /// IPv4: `bpf_redirect_peer` to the other end of the veth `index`; all else goes on.
+    pub(super) fn redirect_peer(index: i32) -> Vec<u64> {
+        let program = [
+            (0xbf, 0x16, 0, 0),
+            (0x28, 0, 0, 12),
+            (0x55, 0, 4, 0x800),
+            (0xb7, 1, 0, index),
+            (0xb7, 2, 0, 0),
+            (0x85, 0, 0, BPF_FUNC_REDIRECT_PEER),
+            (0x95, 0, 0, 0),
+            (0xb7, 0, 0, TCX_NEXT),
+            (0x95, 0, 0, 0),
+        ];
+        program.map(instruction).into()
+    }
+
+    /// Puts `program` at the interface `index`; it goes when the process ends.
+    pub(super) fn attach(index: u32, program: &[u64]) -> Result<(), std::io::Error> {
         let load = Load {
             kind: BPF_PROG_TYPE_SCHED_CLS,
             count: program.len() as u32,
@@ -100,13 +129,20 @@ mod program {
     }
 }
 
-const INDEX: &str = "POD_BANDWIDTH_TCX";
+const PROGRAM: &str = "POD_BANDWIDTH_TCX";
 const ATTACHED: &str = "tcx: attached";
 
-/// Guards where [`guard`] asked for it, until its standard output closes.
+/// Keeps the program that [`Attached::start`] asked for, until it is killed.
 fn play_if_asked() {
-    let Ok(index) = std::env::var(INDEX) else { return };
-    match program::attach(index.parse().unwrap()) {
+    let Ok(words) = std::env::var(PROGRAM) else { return };
+    let words: Vec<&str> = words.split(' ').collect();
+    let (index, program) = match words[..] {
+        ["guard", index] => (index, program::guard()),
+        ["pass", index] => (index, program::pass()),
+        ["redirect", index, peer] => (index, program::redirect_peer(peer.parse().unwrap())),
+        _ => panic!("{PROGRAM}={words:?} is no program"),
+    };
+    match program::attach(index.parse().unwrap(), &program) {
         Ok(()) => println!("\n{ATTACHED}"),
         Err(error) => println!("\ntcx: {error}"),
     }
@@ -115,28 +151,38 @@ fn play_if_asked() {
     }
 }
 
-/// A process that guards `veth0`.
-struct Guard(Child);
+/// A process that keeps a program attached.
+struct Attached(Child);
 
-impl Drop for Guard {
+impl Drop for Attached {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Guards `veth0`; `None` where this kernel or user cannot, in words.
-fn guard(lab: &Lab) -> Option<Guard> {
-    let index = lab.link("veth0").unwrap()["ifindex"].to_string();
-    let mut guard = Guard(common::start_test_again(lab, INDEX, &index));
-    let lines = BufReader::new(guard.0.stdout.take().unwrap()).lines();
-    let said = lines.map_while(Result::ok).find(|line| line.starts_with("tcx: "));
-    if said.as_deref() == Some(ATTACHED) {
-        return Some(guard);
+impl Attached {
+    /// Attaches what `words` say; `None` where this kernel or user cannot, in words.
+    fn start(lab: &Lab, words: &str) -> Option<Self> {
+        let mut process = Self(common::start_test_again(lab, PROGRAM, words));
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let said = lines.map_while(Result::ok).find(|line| line.starts_with("tcx: "));
+        if said.as_deref() == Some(ATTACHED) {
+            return Some(process);
+        }
+        // Older kernels have no TCX, and only root may load a program: then there is nothing to see.
+        eprintln!("no TCX here: {said:?}");
+        None
     }
-    // Older kernels have no TCX, and only root may load a program: then there is nothing to guard.
-    eprintln!("no TCX here: {said:?}");
-    None
+}
+
+fn index(lab: &Lab, dev: &str) -> String {
+    lab.link(dev).unwrap()["ifindex"].to_string()
+}
+
+/// Guards `veth0`.
+fn guard(lab: &Lab) -> Option<Attached> {
+    Attached::start(lab, &format!("guard {}", index(lab, "veth0")))
 }
 
 #[test]
@@ -173,5 +219,69 @@ fn a_program_that_comes_after_us_drops_in_every_placement() {
         assert_eq!(Shape::of(&pod, way).rates(), (10 * M, 20 * M), "{way:?}");
         call.verb("DEL").ok();
         assert_drops_the_port(&lab, &pod, &format!("{way:?}, DEL"));
+    }
+}
+
+#[test]
+fn a_program_that_comes_after_us_and_asks_nobody_else_hides_a_limit_on_the_host() {
+    play_if_asked();
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let client = client(&lab, &pod);
+        let call = Call::add(&pod).way(way).limits("10M", "20M");
+        call.ok();
+        let Some(_program) = Attached::start(&lab, &format!("pass {}", index(&lab, "veth0")))
+        else {
+            return;
+        };
+        let from_pod = measured(&pod, &client);
+        assert_eq!(from_pod < 32e6, way == Way::Pod, "{way:?}: {from_pod:.0} bit/s from the pod");
+        // All of ours is there. What a program answers cannot be seen, so CHECK agrees.
+        call.verb("CHECK").ok();
+    }
+}
+
+/// A machine on the other side of the node: `up0` is the node's uplink.
+fn client(lab: &Lab, pod: &Pod) -> Pod {
+    let client = lab.pod("up0");
+    lab.sysctl("net.ipv4.ip_forward", "1");
+    for (from, to) in [(&client, pod), (pod, &client)] {
+        let (subnet, gateway) = (format!("{}/32", to.eth0.pod_v4), &from.eth0.host_v4);
+        from.run(&["ip", "route", "add", &subnet, "via", gateway]);
+    }
+    client
+}
+
+/// Steady bits per second. What it is held against is wide, for a busy machine: a limit that is passed
+/// by shows as a gigabit or more.
+fn measured(from: &Pod, to: &Pod) -> f64 {
+    let traffic = Traffic { duration: Duration::from_millis(2_500), ..Traffic::default() };
+    throughput(from, to, &to.eth0.pod_v4, &traffic).steady_bits
+}
+
+#[test]
+fn packets_that_are_handed_over_past_the_host_interface_are_held_in_the_pod_only() {
+    play_if_asked();
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        // given a pod with limits, and a client behind the node's uplink
+        let pod = lab.pod("veth0");
+        let client = client(&lab, &pod);
+        Call::add(&pod).way(way).limits("10M", "20M").ok();
+        let routed = measured(&client, &pod);
+        assert!((1e6..16e6).contains(&routed), "{way:?}, routed: {routed:.0} bit/s");
+        // when a program at the uplink hands packets for the pod over to the pod's end of the veth,
+        // as eBPF host routing does
+        let words = format!("redirect {} {}", index(&lab, "up0"), index(&lab, "veth0"));
+        let Some(_program) = Attached::start(&lab, &words) else { return };
+        // then no qdisc and no hook of the host interface sees them, but the hook of eth0 does
+        let past = measured(&client, &pod);
+        assert!(past > 5e5, "{way:?}: the pod is cut off: {past:.0} bit/s");
+        let holds = past < 16e6;
+        assert_eq!(holds, way == Way::Pod, "{way:?}: {past:.0} bit/s to the pod");
+        // and what comes from the pod is held in every placement
+        let from_pod = measured(&pod, &client);
+        assert!((2e6..32e6).contains(&from_pod), "{way:?}: {from_pod:.0} bit/s from the pod");
     }
 }
