@@ -8,7 +8,7 @@ use crate::cni::{CniError, Request};
 use crate::policy::{Limits, Settings};
 use crate::shaping::placement::{Way, decide};
 use crate::shaping::plan::plan;
-use crate::shaping::{Shape, describe};
+use crate::shaping::{Conflict, Shape, describe};
 
 /// Succeeds where the limits hold as ADD left them.
 pub(super) fn check(request: &Request) -> Result<(), CniError> {
@@ -16,15 +16,20 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
     let ends = Ends::open(request, &attachment(request))?;
-    let mut found = Vec::new();
+    let (mut found, mut barred) = (Vec::new(), Vec::new());
     for way in ends.ways(&settings) {
         match findings(&ends, way, &settings, &limits)? {
-            Some(findings) if findings.is_empty() => return Ok(()),
-            Some(findings) => found.push((way, findings)),
-            None => {}
+            Ok(findings) if findings.is_empty() => return Ok(()),
+            Ok(findings) => found.push((way, findings)),
+            Err(why) => barred.push(format!("placement {way}: {why}")),
         }
     }
     let chosen = decide(&settings, &request.environment.ifname, &ends.facts(&limits));
+    if let Err(refusal) = &chosen
+        && barred.is_empty()
+    {
+        barred.push(refusal.to_string());
+    }
     let chosen = chosen.ok().map(|decision| decision.way);
     // The way with the fewest findings is the one that ADD took; auto's choice breaks a tie.
     let nearest =
@@ -37,27 +42,36 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
                 findings.join("; ")
             ),
         ),
-        None => CniError::new(Code::CheckFailed, "no placement can hold the limits any more"),
+        None => CniError::new(
+            Code::CheckFailed,
+            format!("no placement can hold the limits any more: {}", barred.join("; ")),
+        ),
     })
 }
 
-/// What is not as this way has it; `None` where the way is not possible here.
+/// What is not as this way has it; the inner error says why the way is not possible here.
 fn findings(
     ends: &Ends,
     way: Way,
     settings: &Settings,
     limits: &Limits,
-) -> Result<Option<Vec<String>>, CniError> {
-    let Ok((end, other)) = ends.at(way) else { return Ok(None) };
+) -> Result<Result<Vec<String>, String>, CniError> {
+    let (end, other) = match ends.at(way) {
+        Ok(ends) => ends,
+        Err(error) => return Ok(Err(error.message)),
+    };
     let shape = way.shape(&end.buckets(limits, settings)?).within(&settings.scope);
-    let Some(mut findings) = findings_at(end, &shape) else { return Ok(None) };
+    let mut findings = match findings_at(end, &shape) {
+        Ok(findings) => findings,
+        Err(conflict) => return Ok(Err(conflict.to_string())),
+    };
     if let Some(other) = other {
         findings.extend(findings_at(other, &Shape::default()).unwrap_or_default());
     }
-    Ok(Some(findings))
+    Ok(Ok(findings))
 }
 
-fn findings_at(end: &End, shape: &Shape) -> Option<Vec<String>> {
-    let batches = plan(&end.site, shape, &end.observed).ok()?;
-    Some(describe::findings(&end.site, &batches))
+fn findings_at(end: &End, shape: &Shape) -> Result<Vec<String>, Conflict> {
+    let batches = plan(&end.site, shape, &end.observed)?;
+    Ok(describe::findings(&end.site, &batches))
 }
