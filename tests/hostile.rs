@@ -301,11 +301,13 @@ enum Deed {
     Deleted,
     HostRenamed,
     PodRenamed,
-    Moved,
+    HostMoved,
+    PodMoved,
 }
 
 impl Deed {
-    const ALL: [Self; 4] = [Self::Deleted, Self::HostRenamed, Self::PodRenamed, Self::Moved];
+    const ALL: [Self; 5] =
+        [Self::Deleted, Self::HostRenamed, Self::PodRenamed, Self::HostMoved, Self::PodMoved];
 
     fn apply(self, pod: &Pod, third: &Pod) {
         let host = &pod.host;
@@ -313,8 +315,11 @@ impl Deed {
             Self::Deleted => drop(host.sh("ip link del veth0")),
             Self::HostRenamed => drop(host.sh("ip link set veth0 name renamed0")),
             Self::PodRenamed => drop(pod.sh("ip link set eth0 name eth9")),
-            Self::Moved => {
+            Self::HostMoved => {
                 host.run(&["ip", "link", "set", "veth0", "netns", &third.ns.pid.to_string()]);
+            }
+            Self::PodMoved => {
+                pod.run(&["ip", "link", "set", "eth0", "netns", &third.ns.pid.to_string()]);
             }
         }
     }
@@ -330,11 +335,11 @@ fn assert_ended(outcome: &Outcome, case: &str) {
     }
 }
 
-/// The call, with the deed done at each of its requests in turn; then a DEL, after which nothing of
+/// The call, with each deed done at each of its requests in turn; then a DEL, after which nothing of
 /// ours is on the host, and a second pod is as it was.
 fn each_deed(verb: &str) {
     let Some(strace) = Strace::find() else { return };
-    for (number, way) in Way::ALL.into_iter().enumerate() {
+    for way in Way::ALL {
         let Some(lab) = Lab::open() else { return };
         let (third, bystander) = (lab.empty_pod(), lab.pod("veth9"));
         add(&bystander, way).container("bystander").ok();
@@ -350,8 +355,7 @@ fn each_deed(verb: &str) {
         let requests = strace.count(&add(&pod, way).verb(verb), SENDS);
         add(&pod, way).verb("DEL").ok();
         lab.sh("ip link del veth0");
-        for at in 1..=requests {
-            let deed = Deed::ALL[(at + number) % 4];
+        for (at, deed) in (1..=requests).flat_map(|at| Deed::ALL.map(|deed| (at, deed))) {
             let case = format!("{way:?}: {deed:?} after request {at} of {requests} of {verb}");
             // given a link that changes while the plugin is at work
             let pod = prepared();
@@ -367,6 +371,21 @@ fn each_deed(verb: &str) {
             }
             // and DEL takes what is left, and nothing of anybody else
             call.verb("DEL").ok();
+            let host_end = match deed {
+                Deed::HostRenamed => Some("renamed0"),
+                Deed::PodRenamed | Deed::PodMoved => Some("veth0"),
+                Deed::Deleted | Deed::HostMoved => None,
+            };
+            if let Some(dev) = host_end {
+                assert_ne!(lab.root(dev).handle, "7062:", "{case}: {dev}");
+                let mut filters = ["ingress", "egress"].map(|hook| lab.filters(dev, hook));
+                let ours = filters.iter_mut().flatten().find(|filter| filter.is_ours());
+                assert_eq!(ours, None, "{case}: {dev}");
+            }
+            if matches!(deed, Deed::HostRenamed | Deed::PodRenamed) {
+                let pong = pod.ping(&pod.eth0.host_v4, 1, Duration::from_secs(1));
+                assert_eq!(pong.received, 1, "{case}: the pod is cut off by DEL");
+            }
             for name in ["veth0", "renamed0"] {
                 lab.attempt(&["ip", "link", "del", name]);
             }
