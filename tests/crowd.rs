@@ -36,15 +36,15 @@ fn add(pod: &Pod, number: usize) -> Call {
         .limits(&to_pod.to_string(), &from_pod.to_string())
 }
 
-/// Makes all calls at the same time.
-fn at_once(calls: &[Call]) -> Vec<Outcome> {
+/// Makes the calls of all pods at the same time, those of one pod one after the other.
+fn at_once<const N: usize>(calls: &[[Call; N]]) -> Vec<[Outcome; N]> {
     let start = Barrier::new(calls.len());
     std::thread::scope(|scope| {
-        let run = |call| {
-            let start = &start;
+        let run = |calls: &'_ [Call; N]| {
+            let (calls, start) = (calls.clone(), &start);
             scope.spawn(move || {
                 start.wait();
-                Call::run(call)
+                calls.map(|call| call.run())
             })
         };
         let running: Vec<_> = calls.iter().map(run).collect();
@@ -103,7 +103,8 @@ fn two_hundred_adds_and_dels_over_a_hundred_pods_with_gc_among_them() {
 
     // when a hundred pods are added at once
     let adds: Vec<Call> = pods.iter().enumerate().map(|(n, pod)| add(pod, n)).collect();
-    with_gc(&lab, || at_once(&adds)).iter().for_each(|outcome| drop(outcome.ok()));
+    let all = adds.iter().map(|add| [add.clone()]).collect::<Vec<_>>();
+    with_gc(&lab, || at_once(&all)).iter().flatten().for_each(|outcome| drop(outcome.ok()));
     // then each has its own limits, and what the one that is gone left has gone as well
     for (number, pod) in pods.iter().enumerate() {
         assert_eq!(Shape::of(pod, way(number)).rates(), limits(number), "pod {number}");
@@ -111,20 +112,22 @@ fn two_hundred_adds_and_dels_over_a_hundred_pods_with_gc_among_them() {
     let on_host = |n: usize| [1, 2, 0][n % 3];
     assert_eq!(lab.ifbs().len(), (0..PODS).map(on_host).sum::<usize>());
 
-    // when every second one is deleted while the others are added again and changed
+    // when each pod has two more calls, 200 in all: every second one is added again and deleted, the
+    // others are deleted and added again
+    let del = |n: usize| adds[n].clone().verb("DEL");
     let again = |n: usize| {
-        if n.is_multiple_of(2) { adds[n].clone().verb("DEL") } else { adds[n].clone() }
+        if n.is_multiple_of(2) { [adds[n].clone(), del(n)] } else { [del(n), adds[n].clone()] }
     };
-    let calls: Vec<Call> = (0..PODS).map(again).collect();
-    with_gc(&lab, || at_once(&calls)).iter().for_each(|outcome| drop(outcome.ok()));
+    let calls: Vec<[Call; 2]> = (0..PODS).map(again).collect();
+    with_gc(&lab, || at_once(&calls)).iter().flatten().for_each(|outcome| drop(outcome.ok()));
     for (number, pod) in pods.iter().enumerate() {
         let expected = if number.is_multiple_of(2) { (0, 0) } else { limits(number) };
         assert_eq!(Shape::of(pod, way(number)).rates(), expected, "pod {number}");
     }
 
     // when all are deleted at once, the deleted ones again
-    let dels: Vec<Call> = adds.iter().map(|call| call.clone().verb("DEL")).collect();
-    with_gc(&lab, || at_once(&dels)).iter().for_each(|outcome| drop(outcome.ok()));
+    let dels: Vec<[Call; 1]> = (0..PODS).map(|n| [del(n)]).collect();
+    with_gc(&lab, || at_once(&dels)).iter().flatten().for_each(|outcome| drop(outcome.ok()));
     // then nothing is left, on the host or in a pod, and foreign things are as they were
     untouched.assert_same(&Snapshot::of(&[&lab]), "all deleted");
     for (number, pod) in pods.iter().enumerate() {
@@ -142,14 +145,14 @@ fn calls_for_one_pod_at_the_same_time_do_not_leave_it_half_shaped() {
     let untouched = Snapshot::of(&[&lab, &pod]);
     for round in 0..12 {
         let call = add(&pod, round);
-        let outcomes = at_once(&vec![call.clone(); 3]);
+        let outcomes = at_once(&vec![[call.clone()]; 3]).concat();
         let codes: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.status).collect();
         // One may fail, in words; one more ADD is right again.
         assert!(codes.is_subset(&[Some(0), Some(1)].into()), "{outcomes:#?}");
         call.ok();
         assert_eq!(Shape::of(&pod, way(round)).rates(), limits(round), "round {round}");
         call.clone().verb("CHECK").ok();
-        let dels = at_once(&vec![call.clone().verb("DEL"); 3]);
+        let dels = at_once(&vec![[call.clone().verb("DEL")]; 3]).concat();
         assert!(dels.iter().any(|outcome| outcome.status == Some(0)), "{dels:#?}");
         call.verb("DEL").ok();
         // Nothing of ours is left. An empty clsact may be: a call that met another one half way took

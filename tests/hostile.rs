@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -140,6 +141,121 @@ fn a_pod_that_sends_past_its_qdiscs_is_held_on_the_host_and_not_in_the_pod() {
     }
 }
 
+/// What a pod with CAP_NET_RAW can hear: a promiscuous packet socket, which takes packets in before
+/// any hook of its interface.
+mod tap {
+    #![allow(unsafe_code, reason = "a promiscuous packet socket has no safe name")]
+
+    use std::process::Child;
+    use std::time::{Duration, Instant};
+
+    use common::Ns;
+    use nix::libc;
+
+    use super::common;
+
+    const TARGET: &str = "POD_BANDWIDTH_TAP";
+
+    /// Starts this test again inside the pod, as the tap of the interface with this index.
+    pub(super) fn start(pod: &Ns, index: &str) -> Child {
+        common::start_test_again(pod, TARGET, index)
+    }
+
+    /// Says that it listens, and then the bits of the large packets of a second, from the first one
+    /// on, where [`start`] asked for it.
+    pub(super) fn play_if_asked() {
+        let Ok(index) = std::env::var(TARGET) else { return };
+        let socket = open(index.parse().unwrap());
+        println!("\ntap: listening");
+        let mut buffer = [0_u8; 64];
+        let mut bytes = 0;
+        let mut begin = None;
+        while begin.is_none_or(|begin: Instant| begin.elapsed() < Duration::from_secs(1)) {
+            // SAFETY: a plain system call; the buffer lives through it, with its size.
+            let length = unsafe {
+                let (at, room) = (buffer.as_mut_ptr().cast(), buffer.len());
+                libc::recv(socket, at, room, libc::MSG_TRUNC)
+            };
+            let heard = u64::try_from(length);
+            assert!(heard.is_ok(), "{}", std::io::Error::last_os_error());
+            // Not the answers of the pod that nobody listens.
+            if heard.unwrap() > 1_000 {
+                begin.get_or_insert_with(Instant::now);
+                bytes += heard.unwrap();
+            }
+        }
+        println!("\ntap: {}", bytes * 8);
+        std::process::exit(0);
+    }
+
+    /// A promiscuous packet socket that does not wait for ever.
+    fn open(index: i32) -> libc::c_int {
+        // SAFETY: plain system calls; the pointers are to values that live through each call, with
+        // their sizes.
+        unsafe {
+            let all = libc::c_int::from((libc::ETH_P_ALL as u16).to_be());
+            let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, all);
+            assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+            let mut at: libc::sockaddr_ll = std::mem::zeroed();
+            at.sll_family = libc::AF_PACKET as u16;
+            at.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+            at.sll_ifindex = index;
+            let size = size_of_val(&at) as libc::socklen_t;
+            let bound = libc::bind(socket, (&raw const at).cast(), size);
+            assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+            let mut wish: libc::packet_mreq = std::mem::zeroed();
+            wish.mr_ifindex = index;
+            wish.mr_type = libc::PACKET_MR_PROMISC as u16;
+            set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &wish);
+            let patience = libc::timeval { tv_sec: 20, tv_usec: 0 };
+            set(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &patience);
+            socket
+        }
+    }
+
+    fn set<T>(socket: libc::c_int, level: libc::c_int, name: libc::c_int, value: &T) {
+        let size = size_of::<T>() as libc::socklen_t;
+        // SAFETY: the kernel reads `size` bytes of `value`, which lives through the call.
+        let result = unsafe {
+            libc::setsockopt(socket, level, name, std::ptr::from_ref(value).cast(), size)
+        };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// Bits that a tap in the pod hears in the first second of a flood of UDP to the pod.
+fn tapped(lab: &Lab, pod: &Pod) -> f64 {
+    let index = pod.link("eth0").unwrap()["ifindex"].to_string();
+    let mut tap = tap::start(pod, &index);
+    let lines = BufReader::new(tap.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = lines.filter_map(|line| line.strip_prefix("tap: ").map(str::to_owned));
+    assert_eq!(said.next().as_deref(), Some("listening"));
+    // Each carries eleven packets that the limit cuts apart.
+    let flood = lab.flood_udp_gso(&pod.eth0.pod_v4, 1_448, 11 * 1_448);
+    let bits = said.next();
+    drop(flood);
+    let _ = tap.kill();
+    let _ = tap.wait();
+    bits.expect("the tap counts").parse().unwrap()
+}
+
+#[test]
+fn a_promiscuous_tap_hears_no_more_than_the_limit_on_the_host_and_all_in_the_pod() {
+    tap::play_if_asked();
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        add(&pod, way).ok();
+        let bits = tapped(&lab, &pod);
+        match way {
+            // Cooperative: docs/placement.md says so.
+            Way::Pod => assert!(bits > 30e6, "{way:?}: {bits:.0} bit/s under a limit of 10M"),
+            _ => assert!((1e6..10.8e6).contains(&bits), "{way:?}: {bits:.0} bit/s"),
+        }
+        println!("{way:?}: a tap hears {:.1} Mbit/s past a limit of 10M", bits / 1e6);
+    }
+}
+
 /// What root inside a pod can do to its own interface.
 const POD_DEEDS: &str = "
     ip link set eth0 promisc on
@@ -170,7 +286,8 @@ fn what_root_in_the_pod_does_to_its_interface_does_not_touch_a_limit_on_the_host
         for (flow, direction) in [(&mut to_pod, "to"), (&mut from_pod, "from")] {
             flow.until(traffic.duration);
             let bits = flow.throughput().steady_bits;
-            assert!((6e6..10.5e6).contains(&bits), "{way:?}: {bits:.0} bit/s {direction} the pod");
+            // A busy machine may leave less than the limit; a limit that is gone shows as far more.
+            assert!((1e6..10.5e6).contains(&bits), "{way:?}: {bits:.0} bit/s {direction} the pod");
         }
         add(&pod, way).verb("DEL").ok();
         assert!(lab.ifbs().is_empty(), "{way:?}");
@@ -185,11 +302,13 @@ enum Deed {
     Deleted,
     HostRenamed,
     PodRenamed,
-    Moved,
+    HostMoved,
+    PodMoved,
 }
 
 impl Deed {
-    const ALL: [Self; 4] = [Self::Deleted, Self::HostRenamed, Self::PodRenamed, Self::Moved];
+    const ALL: [Self; 5] =
+        [Self::Deleted, Self::HostRenamed, Self::PodRenamed, Self::HostMoved, Self::PodMoved];
 
     fn apply(self, pod: &Pod, third: &Pod) {
         let host = &pod.host;
@@ -197,8 +316,11 @@ impl Deed {
             Self::Deleted => drop(host.sh("ip link del veth0")),
             Self::HostRenamed => drop(host.sh("ip link set veth0 name renamed0")),
             Self::PodRenamed => drop(pod.sh("ip link set eth0 name eth9")),
-            Self::Moved => {
+            Self::HostMoved => {
                 host.run(&["ip", "link", "set", "veth0", "netns", &third.ns.pid.to_string()]);
+            }
+            Self::PodMoved => {
+                pod.run(&["ip", "link", "set", "eth0", "netns", &third.ns.pid.to_string()]);
             }
         }
     }
@@ -214,11 +336,11 @@ fn assert_ended(outcome: &Outcome, case: &str) {
     }
 }
 
-/// The call, with the deed done at each of its requests in turn; then a DEL, after which nothing of
+/// The call, with each deed done at each of its requests in turn; then a DEL, after which nothing of
 /// ours is on the host, and a second pod is as it was.
 fn each_deed(verb: &str) {
     let Some(strace) = Strace::find() else { return };
-    for (number, way) in Way::ALL.into_iter().enumerate() {
+    for way in Way::ALL {
         let Some(lab) = Lab::open() else { return };
         let (third, bystander) = (lab.empty_pod(), lab.pod("veth9"));
         add(&bystander, way).container("bystander").ok();
@@ -234,8 +356,7 @@ fn each_deed(verb: &str) {
         let requests = strace.count(&add(&pod, way).verb(verb), SENDS);
         add(&pod, way).verb("DEL").ok();
         lab.sh("ip link del veth0");
-        for at in 1..=requests {
-            let deed = Deed::ALL[(at + number) % 4];
+        for (at, deed) in (1..=requests).flat_map(|at| Deed::ALL.map(|deed| (at, deed))) {
             let case = format!("{way:?}: {deed:?} after request {at} of {requests} of {verb}");
             // given a link that changes while the plugin is at work
             let pod = prepared();
@@ -251,6 +372,21 @@ fn each_deed(verb: &str) {
             }
             // and DEL takes what is left, and nothing of anybody else
             call.verb("DEL").ok();
+            let host_end = match deed {
+                Deed::HostRenamed => Some("renamed0"),
+                Deed::PodRenamed | Deed::PodMoved => Some("veth0"),
+                Deed::Deleted | Deed::HostMoved => None,
+            };
+            if let Some(dev) = host_end {
+                assert_ne!(lab.root(dev).handle, "7062:", "{case}: {dev}");
+                let mut filters = ["ingress", "egress"].map(|hook| lab.filters(dev, hook));
+                let ours = filters.iter_mut().flatten().find(|filter| filter.is_ours());
+                assert_eq!(ours, None, "{case}: {dev}");
+            }
+            if matches!(deed, Deed::HostRenamed | Deed::PodRenamed) {
+                let pong = pod.ping(&pod.eth0.host_v4, 1, Duration::from_secs(1));
+                assert_eq!(pong.received, 1, "{case}: the pod is cut off by DEL");
+            }
             for name in ["veth0", "renamed0"] {
                 lab.attempt(&["ip", "link", "del", name]);
             }

@@ -8,6 +8,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Call, Lab, Pod, RECEIVES, SENDS, Shape, Snapshot, Strace, Way};
+use serde_json::json;
 
 const M: u64 = 1_000_000;
 
@@ -137,6 +138,26 @@ fn a_move_that_is_killed_leaves_what_the_next_call_mends() {
         let call = add(&pod, to, "10M", "20M");
         let (killed, repair) = (call.clone(), call);
         Story { name, given, killed, repair, way: to, rates: (10 * M, 20 * M) }
+            .play(&pod, &untouched);
+    }
+}
+
+#[test]
+fn a_list_of_subnets_that_comes_or_goes_under_a_kill_is_mended_by_the_next_call() {
+    for what in ["a list comes with ADD", "a list goes with DEL", "a list goes with ADD"] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        let untouched = state(&pod);
+        let plain = add(&pod, Way::Hooks, "10M", "20M");
+        let subnets = json!(["198.51.100.0/24", "2001:db8:5::/64"]);
+        let listed = plain.clone().key("unshapedSubnets", subnets);
+        let (given, killed, repair) = match what {
+            "a list comes with ADD" => (None, listed.clone(), listed),
+            "a list goes with DEL" => (Some(listed.clone()), listed.clone().verb("DEL"), listed),
+            _ => (Some(listed), plain.clone(), plain),
+        };
+        let name = what.to_owned();
+        Story { name, given, killed, repair, way: Way::Hooks, rates: (10 * M, 20 * M) }
             .play(&pod, &untouched);
     }
 }

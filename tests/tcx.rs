@@ -170,8 +170,8 @@ impl Attached {
         if said.as_deref() == Some(ATTACHED) {
             return Some(process);
         }
-        // Older kernels have no TCX, and only root may load a program: then there is nothing to see.
-        eprintln!("no TCX here: {said:?}");
+        // Older kernels have no TCX, and only root may load a program.
+        common::skip(&format!("no TCX program can be attached: {said:?}"));
         None
     }
 }

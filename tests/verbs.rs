@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Call, Lab, Shape, Snapshot, TempDir, Way};
+use common::{Call, Lab, Shape, Snapshot, Strace, TempDir, Way};
 use serde_json::{Value, json};
 
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -53,6 +53,66 @@ fn status_is_fine_here_and_not_without_the_privilege() {
     assert_eq!(Call::node(&lab, "STATUS").ok(), Value::Null);
     let without = Call::node(&lab, "STATUS").without_privilege();
     without.error(50).says(&["CAP_NET_ADMIN"]);
+}
+
+/// A failing STATUS takes the whole node down.
+#[test]
+fn status_fails_only_where_no_limit_can_be_set_and_asks_the_kernel_for_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    let Some(strace) = Strace::find() else { return };
+    let pod = lab.pod("veth0");
+    let mut failed = 0;
+    let configurations = [
+        json!({}),
+        json!({"ingressRate": M, "egressBurst": 0}),
+        // A burst without a rate is no request.
+        json!({"ingressBurst": 1_000_000}),
+        json!({"defaults": {"egressBurst": "1M"}}),
+        json!({"maximum": {"ingressRate": "5M", "ingressBurst": "20k"}}),
+        json!({"placement": "pod", "hostIngress": "root", "latency": 10_000, "queue": "fifo"}),
+        json!({"unshapedSubnets": ["10.0.0.0/8"]}),
+        json!({"log": {"file": "/nowhere/at/all/x.log"}}),
+        json!({"unknown": {"a": 1}}),
+        // Wrong ones, also where an annotation would be stronger.
+        json!({"ingressRate": 999}),
+        json!({"egressBurst": "20k"}),
+        json!({"defaults": {"ingressRate": "10Q"}}),
+        json!({"maximum": {"egressRate": 1}}),
+        json!({"placement": "sideways"}),
+        json!({"placementByPrefix": {"": "pod"}}),
+        json!({"latency": 0}),
+        json!({"queue": "red"}),
+        json!({"log": {"level": "loud"}}),
+        json!({"shapedSubnets": ["10.0.0.1"]}),
+    ];
+    for configuration in &configurations {
+        let given = |call: Call| {
+            let keys = configuration.as_object().unwrap().iter();
+            keys.fold(call, |call, (key, value)| call.key(key, value.clone()))
+        };
+        let before = Snapshot::of(&[&lab, &pod]);
+        let status = given(Call::node(&lab, "STATUS"));
+        if status.run().status == Some(0) {
+            // It opens a socket, and sends nothing.
+            assert!(strace.requests(&status).is_empty(), "{configuration}");
+        } else {
+            failed += 1;
+            status.error(50);
+            let both = json!({"ingressRate": 10 * M, "egressRate": 20 * M});
+            for add in [
+                Call::add(&pod),
+                Call::add(&pod).limits("10M", "20M"),
+                Call::add(&pod).bandwidth(both),
+            ] {
+                given(add).error(7);
+            }
+        }
+        before.assert_same(&Snapshot::of(&[&lab, &pod]), &configuration.to_string());
+    }
+    assert_eq!(failed, 10, "of {}", configurations.len());
+    // and without the privilege no ADD with a limit can succeed either
+    Call::node(&lab, "STATUS").without_privilege().error(50);
+    Call::add(&pod).limits("10M", "20M").without_privilege().error(104);
 }
 
 #[test]

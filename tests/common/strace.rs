@@ -63,6 +63,29 @@ impl Strace {
         self.with(call, &[(names, &format!("error={error}:when={when}"))]).run()
     }
 
+    /// The call with a request that the kernel refuses in its answer (EOPNOTSUPP): the first one of
+    /// send number `at` (from 1), which gets a type that does not exist. `firsts` is what [`Strace::firsts`] gives for the same
+    /// call from the same state.
+    pub fn refused(&self, call: &Call, firsts: &[u32], at: usize) -> Outcome {
+        // struct nlmsghdr begins with the length (32 bits) and the type (16 bits).
+        let length: String =
+            firsts[at - 1].to_ne_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let poke = format!("poke_enter=@arg2={length}ffff:when={at}");
+        self.with(call, &[("sendto", &poke)]).run()
+    }
+
+    /// Makes the call, which must succeed, and gives the length of the first request of each send.
+    pub fn firsts(&self, call: &Call) -> Vec<u32> {
+        self.with(call, &[("sendto", "")]).ok();
+        let length = |line: &str| {
+            let digits = line.split_once("nlmsg_len=")?.1.split(|c: char| !c.is_ascii_digit());
+            digits.map(|digits| digits.parse().expect("a length")).next()
+        };
+        let firsts: Vec<u32> = self.log().lines().filter_map(length).collect();
+        assert!(!firsts.is_empty(), "no sendto in:\n{}", self.log());
+        firsts
+    }
+
     /// The call, stopped after the system call number `at` (from 1); meanwhile `deed` is done.
     pub fn stopped(&self, call: &Call, names: &str, at: usize, deed: impl FnOnce()) -> Outcome {
         let call = self.with(call, &[(names, &format!("signal=STOP:when={at}"))]);
