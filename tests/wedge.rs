@@ -8,6 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Call, Direction, Flow, Lab, Ns, Pod, Shape, Traffic, Way};
+use serde_json::json;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,8 +20,10 @@ fn ends<'a>(lab: &'a Lab, pod: &'a Pod, direction: Direction) -> (&'a Ns, &'a Ns
     }
 }
 
+/// With a FIFO on every kernel: what waits in it is the design's, and not CoDel's. `scripts/kernels`
+/// cuts a limit above fq_codel.
 fn add(pod: &Pod, way: Way, limit: &str) {
-    Call::add(pod).way(way).limits(limit, limit).ok();
+    Call::add(pod).way(way).key("queue", json!("fifo")).limits(limit, limit).ok();
 }
 
 /// Waits until `bytes` wait in the queue of `direction`.

@@ -74,7 +74,7 @@ impl Damage {
             Self::OtherBurst => change("rate 10mbit burst 6000 limit 36250"),
             Self::OtherLimit => change("rate 10mbit burst 5000 limit 40000"),
             Self::OtherLeaf => {
-                drop(ns.sh(&format!("tc qdisc add dev {queue} parent 7062:1 pfifo limit 9")));
+                drop(ns.sh(&format!("tc qdisc replace dev {queue} parent 7062:1 pfifo limit 9")));
             }
             Self::NoHook => drop(ns.sh(&format!("tc qdisc del dev {dev} clsact"))),
             Self::NoFilter => {
