@@ -6,11 +6,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
@@ -27,7 +27,7 @@ func main() {
 	case "kube-apiserver":
 		command = apiserver.NewAPIServerCommand()
 	case "kubelet":
-		command = kubelet.NewKubeletCommand(genericapiserver.SetupSignalContext())
+		command = kubelet.NewKubeletCommand(context.Background())
 	default:
 		fmt.Fprintln(os.Stderr, "Usage: kubernetes kube-apiserver|kubelet [argument...]")
 		os.Exit(2)
