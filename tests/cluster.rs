@@ -26,6 +26,7 @@ const MEAN: std::ops::RangeInclusive<f64> = 0.5..=1.2;
 /// A burst as containerd hands it over would let 1.5 Gbit through in the first second.
 const FIRST_SECOND_MAX: f64 = 1.5;
 
+type Annotations = &'static [(&'static str, &'static str)];
 type Part = (&'static str, fn(&Cluster));
 
 const PARTS: [Part; 5] = [
@@ -153,7 +154,7 @@ fn crashes_keep_the_limit(cluster: &Cluster) {
 
 fn made_again(cluster: &Cluster) {
     // given a pod of one name, again and again, each time with other annotations
-    let cases: [(&[(&str, &str)], (u64, u64)); 4] = [
+    let cases: [(Annotations, (u64, u64)); 4] = [
         (&BOTH, (10 * M, 20 * M)),
         (&[(INGRESS, "5M")], (5 * M, 0)),
         (&[(EGRESS, "1.5Mi")], (0, 1_572_864)),
