@@ -195,6 +195,8 @@ impl Cluster {
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map_while(Result::ok);
         let ours = hierarchies.map(|entry| entry.path().join(&self.cgroup));
         for folder in ours.chain([Path::new("/sys/fs/cgroup").join(&self.cgroup)]) {
+            // containerd's, one for each of its containers.
+            let folder = folder.join("k8s.io");
             let Ok(entries) = std::fs::read_dir(folder) else { continue };
             let folders = entries.map_while(Result::ok).filter(|entry| entry.path().is_dir());
             left.extend(folders.map(|entry| format!("{:?}", entry.path())));
