@@ -105,6 +105,14 @@ impl Lab {
         None
     }
 
+    /// A lab in namespaces that somebody else made and holds: for commands in it, and for pods that
+    /// a runtime makes there.
+    pub fn join(ns: Ns) -> Self {
+        let holder = Holder::start(&mut ns.command(&["cat"]))
+            .unwrap_or_else(|refusal| panic!("the namespaces of {}: {refusal}", ns.label));
+        Self { ns, holder, next: Rc::new(Cell::new(1)) }
+    }
+
     /// A pod with one veth pair: `eth0` inside, `host` in the lab, IPv4 and IPv6, MTU 1500.
     pub fn pod(&self, host: &str) -> Pod {
         self.pod_with(PodSpec::host(host))

@@ -82,6 +82,11 @@ impl Flow {
     pub fn listen(to: &Ns, address: &str, flows: usize) -> (Self, String) {
         let bind =
             if address.contains(':') { format!("[{address}]:0") } else { format!("{address}:0") };
+        Self::listen_at(to, &bind, flows)
+    }
+
+    /// The same at a port that the senders know already.
+    pub fn listen_at(to: &Ns, bind: &str, flows: usize) -> (Self, String) {
         let mut receiver = Process(roles::start(to, &format!("receive {bind} {flows}")));
         let lines = Lines::of(&mut receiver.0);
         let line = lines.next().unwrap_or_else(|| panic!("no receiver: {}", words(&mut receiver)));
