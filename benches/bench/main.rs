@@ -15,13 +15,21 @@
 mod calls;
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod datapath;
 mod floor;
+mod frames;
+mod latency;
+mod limit;
+mod live;
 mod machine;
 mod options;
 mod plots;
 mod process;
 mod progress;
 mod report;
+mod scale;
+mod senders;
+mod shaped;
 mod statistics;
 mod subject;
 
@@ -41,6 +49,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
+    senders::play_if_asked();
     // Plays the sender or receiver of a measurement where this process was started as one.
     let Some(lab) = common::Lab::open() else {
         eprintln!("bench: no private network namespaces here, so nothing can be measured");
@@ -79,6 +88,11 @@ fn main() -> ExitCode {
 fn measure(run: &Run, part: Part) -> Value {
     match part {
         Part::Calls => calls::measure(run),
+        Part::Scale => scale::measure(run),
+        Part::Limit => limit::measure(run),
+        Part::Latency => latency::measure(run),
+        Part::Datapath => datapath::measure(run),
+        Part::Live => live::measure(run),
     }
 }
 

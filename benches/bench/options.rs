@@ -55,6 +55,16 @@ pub(crate) struct Options {
 pub(crate) enum Part {
     /// What one call costs: time, processor time, memory, and the least that it can be.
     Calls,
+    /// Whether that grows with the pods of a node, and 50 calls at once.
+    Scale,
+    /// What a limit lets through, from the first byte on.
+    Limit,
+    /// Ping beside a bulk connection.
+    Latency,
+    /// Processor time for each Gbit.
+    Datapath,
+    /// A change under load.
+    Live,
 }
 
 impl Part {
@@ -62,6 +72,11 @@ impl Part {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Calls => "calls",
+            Self::Scale => "scale",
+            Self::Limit => "limit",
+            Self::Latency => "latency",
+            Self::Datapath => "datapath",
+            Self::Live => "live",
         }
     }
 }

@@ -55,6 +55,12 @@ pub(crate) fn wall_us(call: &Invocation) -> f64 {
     began.elapsed().as_secs_f64() * 1e6
 }
 
+/// What the call prints, whether it succeeds or not.
+pub(crate) fn answer(call: &Invocation) -> String {
+    let output = start(call).wait_with_output().expect("a child can be waited for");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// The most memory that the call ever had resident, in KiB: `VmHWM`, read as the process ends. A
 /// `ru_maxrss` would not do: a child's begins with that of the process it was forked from.
 pub(crate) fn peak_kib(call: &Invocation) -> u64 {

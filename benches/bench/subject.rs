@@ -16,6 +16,7 @@ pub(crate) struct Subject {
     pub(crate) program: PathBuf,
     /// `None`: the reference plugin, which has one way only.
     pub(crate) way: Option<Way>,
+    queue: Option<String>,
 }
 
 /// Limits of a pod, in bit/s.
@@ -70,12 +71,17 @@ impl Subject {
             Way::Hooks => "host, hooks",
             Way::Pod => "pod",
         };
-        Self { name, program: options.plugin.clone(), way: Some(way) }
+        Self { name, program: options.plugin.clone(), way: Some(way), queue: None }
     }
 
     /// The reference plugin.
     pub(crate) fn reference(options: &Options) -> Self {
-        Self { name: "reference", program: options.reference(), way: None }
+        Self { name: "reference", program: options.reference(), way: None, queue: None }
+    }
+
+    /// Our plugin with another kind of queue; the reference has one kind only.
+    pub(crate) fn with_queue(self, queue: &str) -> Self {
+        Self { queue: Some(queue.to_owned()), ..self }
     }
 
     /// The call of `verb` for `target` with containerd's recorded input; only names, limits
@@ -106,6 +112,9 @@ impl Subject {
         }
         for (key, value) in self.way.into_iter().flat_map(Way::keys) {
             config[key] = json!(value);
+        }
+        if let (Some(_), Some(queue)) = (self.way, &self.queue) {
+            config["queue"] = json!(queue);
         }
         let mut environment = recorded["environment"].take();
         for (key, value) in [
