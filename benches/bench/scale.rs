@@ -75,7 +75,11 @@ impl Node {
         let before = self.neighbours.len();
         self.make(count);
         let calls = self.calls("ADD", &self.neighbours[before..]);
-        inside(&self.lab, || calls.iter().for_each(|call| drop(wall_us(call))));
+        inside(&self.lab, || {
+            for call in &calls {
+                wall_us(call);
+            }
+        });
         let qdiscs = self.lab.run(&["tc", "qdisc", "show"]);
         let shaped = qdiscs.matches("qdisc tbf").count();
         assert_eq!(shaped, 2 * count, "each neighbour is shaped in both directions");

@@ -1,6 +1,11 @@
 //! The page: from the JSON of the parts to Markdown and SVG. It measures nothing.
 
 mod calls;
+mod datapath;
+mod latency;
+mod limit;
+mod live;
+mod scale;
 
 use std::fmt::Write;
 
@@ -53,8 +58,19 @@ pub(crate) fn verdict(data: &Value) -> String {
 fn page(data: &Value) -> Page {
     let mut page = Page::default();
     let part = |name: &str| Some(&data["parts"][name]).filter(|part| part.is_object());
-    if let Some(part) = part("calls") {
-        calls::write(&mut page, part);
+    type Section = fn(&mut Page, &Value);
+    let sections: [(&str, Section); 6] = [
+        ("calls", calls::write),
+        ("scale", scale::write),
+        ("limit", limit::write),
+        ("latency", latency::write),
+        ("datapath", datapath::write),
+        ("live", live::write),
+    ];
+    for (name, write) in sections {
+        if let Some(part) = part(name) {
+            write(&mut page, part);
+        }
     }
     page
 }
@@ -104,6 +120,36 @@ pub(super) fn spread_of(value: &Value) -> Spread {
 pub(super) fn with_quartiles(spread: Spread, by: f64) -> String {
     let [low, median, high] = [spread.low, spread.median, spread.high].map(|n| short(n / by));
     format!("{median} ({low} to {high})")
+}
+
+/// The rows of a part.
+pub(super) fn rows_of(part: &Value) -> &[Value] {
+    part["rows"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The numbers under `key` of all rows that have these texts or numbers; `null` is an infinity.
+pub(super) fn pick(rows: &[Value], wanted: &[(&str, Value)], key: &str) -> Vec<f64> {
+    let fits = |row: &&Value| wanted.iter().all(|(name, value)| row[*name] == *value);
+    rows.iter().filter(fits).map(|row| row[key].as_f64().unwrap_or(f64::INFINITY)).collect()
+}
+
+/// The different values under `key`, in the order in which they were measured.
+pub(super) fn distinct(rows: &[Value], key: &str) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    for row in rows {
+        if !all.contains(&row[key]) {
+            all.push(row[key].clone());
+        }
+    }
+    all
+}
+
+/// `10M`, `1G`.
+pub(super) fn rate_name(rate: &Value) -> String {
+    match rate.as_u64().unwrap_or(0) {
+        rate if rate >= 1_000_000_000 => format!("{}G", rate / 1_000_000_000),
+        rate => format!("{}M", rate / 1_000_000),
+    }
 }
 
 /// A ratio with three digits behind the point.
