@@ -130,7 +130,7 @@ fn case(run: &Run, what: &str, sides: &[Side; 2]) -> Value {
                 let of = |get: fn(&Cost) -> f64| {
                     rounds[which].iter().map(|costs| round(get(&costs[at]))).collect::<Vec<_>>()
                 };
-                let peak: Vec<u64> = memory[which].iter().map(|peaks| peaks[at]).collect();
+                let peak: Vec<u64> = memory[which].iter().filter_map(|peaks| peaks[at]).collect();
                 json!({"wall_us": of(|c| c.wall_us), "cpu_us": of(|c| c.cpu_us), "peak_kib": peak})
             };
             (*name, json!({"ours": side(0), "reference": side(1)}))
@@ -155,7 +155,7 @@ fn version(run: &Run) -> Value {
         let of = |get: fn(&Cost) -> f64| {
             pairs.iter().map(|pair| round(get(&pair[which]))).collect::<Vec<_>>()
         };
-        let peak: Vec<u64> = (0..samples).map(|_| peak_kib(call)).collect();
+        let peak: Vec<u64> = (0..samples).filter_map(|_| peak_kib(call)).collect();
         json!({"wall_us": of(|c| c.wall_us), "cpu_us": of(|c| c.cpu_us), "peak_kib": peak})
     };
     json!({"ours": side(0, &ours), "reference": side(1, &theirs)})

@@ -46,7 +46,7 @@ pub(crate) fn measure(run: &Run) -> Value {
         .chain([Subject::reference(options)])
         .collect();
     let quick = options.quick;
-    let rates = if quick { &RATES[1..3] } else { &RATES[..] };
+    let rates = if quick { &RATES[1..2] } else { &RATES[..] };
     let mut kinds = vec![];
     for congestion in congestion_controls() {
         kinds.extend([1, 8].map(|flows| Kind::Tcp { congestion, flows }));

@@ -18,6 +18,7 @@ const STYLE: &str = r#"  <style>
     .s2 { fill: #1a7f37; stroke: #1a7f37; } .s3 { fill: #8250df; stroke: #8250df; }
     .s4 { fill: #9a6700; stroke: #9a6700; } .s5 { fill: #818b98; stroke: #818b98; }
     .s6 { fill: #cf222e; stroke: #cf222e; } .s7 { fill: #1b7c83; stroke: #1b7c83; }
+    .dashed { stroke-dasharray: 6 5; }
     rect { stroke: none !important; }
     .line { fill: none !important; }
     @media (prefers-color-scheme: dark) {
@@ -35,7 +36,7 @@ const STYLE: &str = r#"  <style>
 "#;
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 190.0;
+const LEFT: f64 = 215.0;
 const RIGHT: f64 = 90.0;
 const TOP: f64 = 64.0;
 
