@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::Run;
 use crate::common::{Lab, Pod, Shape, Way};
 use crate::floor;
-use crate::process::{Cost, cost, inside, peak_kib};
+use crate::process::{Cost, cost, inside, peak_kib, wall_us};
 use crate::statistics::{median, round};
 use crate::subject::{Invocation, Limits, Subject, Target};
 
@@ -59,7 +59,6 @@ pub(crate) fn measure(run: &Run) -> Value {
     json!({
         "cases": measured,
         "version": version(run),
-        "exec": exec(run),
         "floor": Way::ALL.map(|way| floor_of(run, way, both, floor_samples)),
     })
 }
@@ -161,21 +160,15 @@ fn version(run: &Run) -> Value {
     json!({"ours": side(0, &ours), "reference": side(1, &theirs)})
 }
 
-/// A static program that does nothing.
-fn exec(run: &Run) -> Value {
-    let call = Invocation::bare(&run.options.empty);
-    let costs: Vec<Cost> = (0..run.options.pairs()).map(|_| cost(&call)).collect();
-    let of = |get: fn(&Cost) -> f64| costs.iter().map(|c| round(get(c))).collect::<Vec<_>>();
-    json!({"wall_us": of(|c| c.wall_us), "cpu_us": of(|c| c.cpu_us)})
-}
-
-/// The requests of ADD and DEL alone.
+/// The requests of ADD and DEL alone, an empty program, and the plugin itself, in turn.
 fn floor_of(run: &Run, way: Way, limits: Limits, samples: usize) -> Value {
     let side = Side::new(Subject::ours(&run.options, way), limits);
     let [add, _, del, _] = &side.calls[..] else { unreachable!("four calls") };
     let recorded = [floor::record(&side.lab, add), floor::record(&side.lab, del)];
     let mut steps: [Vec<Vec<floor::Step>>; 2] = Default::default();
-    let mut sockets = Vec::new();
+    let (mut sockets, mut exec) = (Vec::new(), Vec::new());
+    let mut calls: [Vec<f64>; 2] = Default::default();
+    let empty = Invocation::bare(&run.options.empty);
     for _ in 0..samples {
         run.progress.step("floor");
         let fresh = Side::new(Subject::ours(&run.options, way), limits);
@@ -184,6 +177,11 @@ fn floor_of(run: &Run, way: Way, limits: Limits, samples: usize) -> Value {
         assert_ne!(Shape::of(&fresh.pod, way).rates(), (0, 0), "the replay has shaped");
         steps[1].push(floor::replay(&fresh.lab, &fresh.pod, &recorded[1]));
         assert_eq!(Shape::of(&fresh.pod, way).rates(), (0, 0), "the replay has removed");
+        let [add, _, del, _] = &fresh.calls[..] else { unreachable!("four calls") };
+        let costs = inside(&fresh.lab, || [&empty, add, del].map(|call| round(wall_us(call))));
+        exec.push(costs[0]);
+        calls[0].push(costs[1]);
+        calls[1].push(costs[2]);
     }
     let sums = |samples: &[Vec<floor::Step>], what: Option<&str>| -> Vec<f64> {
         let of = |steps: &Vec<floor::Step>| {
@@ -197,7 +195,18 @@ fn floor_of(run: &Run, way: Way, limits: Limits, samples: usize) -> Value {
             .into_iter()
             .map(|what| (what, round(median(&sums(&steps[at], Some(what))))))
             .collect();
-        json!({"sends": recorded[at].len(), "wall_us": sums(&steps[at], None), "median_us": parts})
+        json!({
+            "sends": recorded[at].len(),
+            "requests_us": sums(&steps[at], None),
+            "median_us": parts,
+            "call_us": calls[at],
+        })
     };
-    json!({"way": side.subject.name, "sockets_us": sockets, "ADD": verb(0), "DEL": verb(1)})
+    json!({
+        "way": side.subject.name,
+        "exec_us": exec,
+        "sockets_us": sockets,
+        "ADD": verb(0),
+        "DEL": verb(1),
+    })
 }
