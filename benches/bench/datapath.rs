@@ -37,9 +37,9 @@ fn derived_burst(rate: u64) -> u64 {
 pub(crate) fn measure(run: &Run) -> Value {
     let options = &run.options;
     let ours = |way| Subject::ours(options, way);
-    let rates: &[u64] = if options.quick { &[GBIT] } else { &[GBIT, 5 * GBIT] };
+    let rates = options.chosen(if options.quick { &[GBIT] } else { &[GBIT, 5 * GBIT] });
     let mut cells = Vec::new();
-    for &rate in rates {
+    for &rate in &rates {
         for direction in Direction::ALL {
             let burst = derived_burst(rate);
             let of = |name: &str, subject| Cell {

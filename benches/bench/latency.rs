@@ -29,13 +29,14 @@ pub(crate) fn measure(run: &Run) -> Value {
     let ours = Way::ALL.map(|way| Subject::ours(options, way));
     let reference = Subject::reference(options);
     let queues: &[&str] = if has_fq_codel() { &["fifo", "fq_codel"] } else { &["fifo"] };
-    let pings = if options.quick { 100 } else { 1000 };
-    let rates: &[u64] = if options.quick { &[10_000_000] } else { &[10_000_000, 100_000_000] };
+    let pings = if options.quick { 100 } else { 500 };
+    let rates = if options.quick { &[10_000_000][..] } else { &[10_000_000, 100_000_000] };
+    let rates = options.chosen(rates);
     let mut controls = congestion_controls();
     controls.truncate(if options.quick { 1 } else { controls.len() });
     let mut groups = Vec::new();
     for _ in 0..options.repetitions() {
-        for &rate in rates {
+        for &rate in &rates {
             for &congestion in &controls {
                 for direction in Direction::ALL {
                     let cell = |subject, queue| Cell {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Run;
-use crate::common::{Direction, Flow, Traffic, Way};
+use crate::common::{Direction, Flow, Way};
 use crate::frames::Frames;
-use crate::senders::start_udp;
+use crate::senders::{start_bulk, start_udp};
 use crate::shaped::{
     SECOND, Shaped, TCP_SHARE, congestion_controls, direction_name, in_lanes, until,
 };
@@ -45,8 +45,8 @@ pub(crate) fn measure(run: &Run) -> Value {
         .into_iter()
         .chain([Subject::reference(options)])
         .collect();
-    let quick = options.quick;
-    let rates = if quick { &RATES[1..2] } else { &RATES[..] };
+    let quick = options.quick && options.rates.is_empty();
+    let rates = options.chosen(if quick { &RATES[1..2] } else { &RATES });
     let mut kinds = vec![];
     for congestion in congestion_controls() {
         kinds.extend([1, 8].map(|flows| Kind::Tcp { congestion, flows }));
@@ -55,13 +55,20 @@ pub(crate) fn measure(run: &Run) -> Value {
     if quick {
         kinds = vec![kinds[0], Kind::Udp];
     }
-    let seconds = if quick { 3 } else { 4 };
+    // A late frame of one of 8 flows holds back others of it: at 1M that is seen over seconds.
+    let seconds = |rate| match rate {
+        _ if quick => 3,
+        1_000_000 => 12,
+        10_000_000 => 6,
+        _ => 4,
+    };
     let mut cells = Vec::new();
     for _ in 0..options.repetitions() {
-        for &rate in rates {
+        for &rate in &rates {
             for &kind in &kinds {
                 for direction in Direction::ALL {
                     // All plugins in turn, or at once.
+                    let seconds = seconds(rate);
                     let of = |subject| Cell { subject, direction, rate, kind, seconds };
                     cells.push(subjects.iter().map(of).collect::<Vec<_>>());
                 }
@@ -87,7 +94,8 @@ fn measure_cell(cell: &Cell) -> Value {
     let (curve, steady) = match kind {
         Kind::Tcp { congestion, flows } => {
             let frames = Frames::watch(to, step, 52);
-            let mut flow = Flow::start(from, to, address, &Traffic { congestion, flows, duration });
+            let (mut flow, target) = Flow::listen(to, address, flows);
+            let _sending = start_bulk(from, &target, congestion, flows);
             flow.until(duration);
             let payload = flow.throughput().steady_bits;
             (frames.stop(), payload / TCP_SHARE)

@@ -29,6 +29,10 @@ pub(crate) struct Options {
     #[arg(long)]
     repetitions: Option<usize>,
 
+    /// Only these limits, in Mbit/s, where a part measures several.
+    #[arg(long = "rate", value_name = "MBIT")]
+    pub(crate) rates: Vec<u64>,
+
     /// Folder for the page, the plots and the raw numbers [default: docs, target/bench if quick].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -96,6 +100,13 @@ impl Options {
     /// Repetitions of what takes seconds.
     pub(crate) fn repetitions(&self) -> usize {
         self.repetitions.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    /// Those of `rates` (bit/s) that were asked for; all where nobody asked.
+    pub(crate) fn chosen(&self, rates: &[u64]) -> Vec<u64> {
+        let is_chosen =
+            |rate: &&u64| self.rates.is_empty() || self.rates.contains(&(*rate / 1_000_000));
+        rates.iter().filter(is_chosen).copied().collect()
     }
 
     /// Where everything is written.

@@ -33,6 +33,7 @@ pub(crate) fn play_if_asked() {
     let number = |text: &str| text.parse().expect("a number");
     match words[..] {
         ["udp", to, rate] => udp(address(to), number(rate)),
+        ["bulk", to, congestion, flows] => bulk(address(to), congestion, number(flows) as usize),
         ["tcp", to, congestion, rate] => tcp(address(to), congestion, number(rate)),
         _ => panic!("{ROLE}={role} is no role"),
     }
@@ -42,6 +43,12 @@ pub(crate) fn play_if_asked() {
 /// UDP to `address`, `rate` bits of frames per second.
 pub(crate) fn start_udp(from: &Ns, address: &str, rate: u64) -> Sending {
     Sending(start_test_again(from, ROLE, &format!("udp {address}:9 {rate}")))
+}
+
+/// TCP connections to `target` that send as much as they can once all are there: one that begins
+/// while others fill a short queue may wait for many seconds.
+pub(crate) fn start_bulk(from: &Ns, target: &str, congestion: &str, flows: usize) -> Sending {
+    Sending(start_test_again(from, ROLE, &format!("bulk {target} {congestion} {flows}")))
 }
 
 /// TCP to `target`, `rate` bits of payload per second.
@@ -70,9 +77,26 @@ fn udp(to: SocketAddr, rate: u64) {
     }
 }
 
-fn tcp(to: SocketAddr, congestion: &str, rate: u64) {
-    let mut stream = TcpStream::connect(to).expect("the receiver listens");
+fn connect(to: SocketAddr, congestion: &str) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("the receiver listens");
     setsockopt(&stream, sockopt::TcpCongestion, &congestion.into()).expect("it is known");
+    stream
+}
+
+fn bulk(to: SocketAddr, congestion: &str, flows: usize) {
+    let streams: Vec<_> = (0..flows).map(|_| connect(to, congestion)).collect();
+    std::thread::scope(|scope| {
+        for mut stream in streams {
+            scope.spawn(move || {
+                let block = vec![0; 128 << 10];
+                while stream.write_all(&block).is_ok() {}
+            });
+        }
+    });
+}
+
+fn tcp(to: SocketAddr, congestion: &str, rate: u64) {
+    let mut stream = connect(to, congestion);
     let block = vec![0; 64 << 10];
     let began = Instant::now();
     for number in 1_u64.. {

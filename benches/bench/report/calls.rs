@@ -149,7 +149,7 @@ fn floor(page: &mut Page, part: &Value) {
 }
 
 fn targets(page: &mut Page, part: &Value, cases: &[Value]) {
-    for (case, name) in [(0, "host (root)"), (2, "pod")] {
+    for (case, name) in [(0, "host (root)"), (1, "host (hooks)"), (2, "pod")] {
         let Some(verbs) = cases.get(case).map(|case| &case["verbs"]) else { continue };
         for (key, word, most) in
             [("wall_us", "wall", 0.4), ("cpu_us", "CPU", 0.35), ("peak_kib", "peak memory", 0.6)]
