@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Run;
-use crate::common::{Direction, Flow, Lab, Ns, Traffic, Way};
+use crate::common::{Direction, Flow, Lab, Ns, Way};
+use crate::senders::start_bulk;
 use crate::shaped::{Shaped, congestion_controls, direction_name, in_lanes};
 use crate::statistics::{quantile, round};
 use crate::subject::{Limits, Subject};
@@ -72,15 +73,16 @@ fn measure_cell(cell: &Cell) -> Value {
     let chosen = subject.map(|subject| subject.clone().with_queue(queue));
     let shaped = Shaped::new(chosen.as_ref(), limits);
     let (from, to, address) = shaped.ends(direction);
-    let duration = Duration::from_secs(u64::from(pings) / 50 + 10);
     // Without a plugin: the idle way, to see what the machine itself adds.
-    let mut flow = subject.is_some().then(|| {
-        let mut flow = Flow::start(from, to, address, &Traffic { congestion, flows: 1, duration });
+    // It goes on until both are dropped: how long the pings take the queue decides.
+    let mut bulk = subject.is_some().then(|| {
+        let (mut flow, target) = Flow::listen(to, address, 1);
+        let sending = start_bulk(from, &target, congestion, 1);
         flow.until(Duration::from_millis(1_500));
-        flow
+        (flow, sending)
     });
     let times = ping(from, address, pings);
-    if let Some(flow) = &mut flow {
+    if let Some((flow, _)) = &mut bulk {
         let rate = flow.rate_in(Duration::from_millis(500));
         assert!(rate > 0.0, "the connection went on beside the pings");
     }
