@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{Call, CniError, Lab, Pod, Shape, Snapshot, Way};
+use common::{Call, CniError, Lab, Pod, Shape, Snapshot, Strace, Way};
 use serde_json::{Value, json};
 
 const M: u64 = 1_000_000;
@@ -251,5 +251,42 @@ fn beside_both_limits_of_the_reference_plugin_nothing_of_it_is_lost() {
         }
         add.verb("DEL").ok();
         before.assert_same(&state(&pod), &format!("{placement}, DEL"));
+    }
+}
+
+#[test]
+fn ifbs_of_a_pod_are_removed_by_one_request_and_links_in_groups_of_others_stay() {
+    let Some(strace) = Strace::find() else { return };
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    // given links in groups of other programs, the highest number among them
+    for (number, group) in ["0", "1", "1073741824", "2147483647"].into_iter().enumerate() {
+        lab.sh(&format!("ip link add other{number} group {group} type ifb"));
+    }
+    let before = state(&pod);
+    let add = Call::add(&pod).way(Way::Hooks).limits("10M", "20M");
+    add.ok();
+    assert_eq!(lab.ifbs().len(), 2, "one for each direction");
+    // when DEL removes both
+    let requests = strace.requests(&add.verb("DEL"));
+    // then by one request, and nothing else is gone
+    let removals = requests.iter().filter(|(kind, _)| kind == "RTM_DELLINK").count();
+    assert_eq!(removals, 1, "{requests:?}");
+    before.assert_same(&state(&pod), "after DEL");
+}
+
+#[test]
+fn an_ifb_that_somebody_removed_does_not_keep_the_other_one() {
+    let Some(lab) = Lab::open() else { return };
+    let pod = lab.pod("veth0");
+    let add = Call::add(&pod).way(Way::Hooks).limits("10M", "20M");
+    for prefix in ["pbi", "pbe"] {
+        let before = state(&pod);
+        add.ok();
+        let ifbs = lab.ifbs();
+        let gone = ifbs.iter().find(|name| name.starts_with(prefix)).expect("one for each");
+        lab.run(&["ip", "link", "del", gone]);
+        add.clone().verb("DEL").ok();
+        before.assert_same(&state(&pod), prefix);
     }
 }

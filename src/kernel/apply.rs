@@ -5,6 +5,7 @@ use super::filter;
 use super::link;
 use super::qdisc;
 use super::socket::{Request, Socket};
+use super::together::several_ifbs;
 use crate::shaping::Rule;
 use crate::shaping::describe;
 use crate::shaping::identity::LEAF_HANDLES;
@@ -118,6 +119,11 @@ impl<'a> Applier<'a> {
             self.lacks_fq_codel && matches!(step, Step::ReplaceLeaf { optional: true, .. })
         };
         let batch: Vec<&Step> = batch.iter().filter(|step| !is_vain(step)).collect();
+        if let Some(hooks) = several_ifbs(&batch)
+            && self.remove_together(&hooks)
+        {
+            return (batch.into_iter().cloned().collect(), None);
+        }
         let mut requests = Vec::new();
         for step in &batch {
             match self.request(step) {

@@ -216,6 +216,21 @@ pub(super) fn delete(index: u32, doing: String) -> Request {
     Request { doing, flags: 0, message }
 }
 
+/// Puts a link into a group.
+pub(super) fn set_group(index: u32, group: u32, doing: String) -> Request {
+    let builder =
+        LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::Group(group));
+    Request { doing, flags: 0, message: RouteNetlinkMessage::SetLink(builder.build()) }
+}
+
+/// Removes all links of a group: no index and no name, else the kernel takes those (rtnl_dellink in
+/// net/core/rtnetlink.c).
+pub(super) fn delete_group(group: u32, doing: String) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    Request { doing, flags: 0, message: RouteNetlinkMessage::DelLink(message) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

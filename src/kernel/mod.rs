@@ -25,6 +25,7 @@ pub mod socket;
 mod take_back;
 #[cfg(any(test, fuzzing))]
 mod testing;
+mod together;
 mod wire;
 
 pub use error::KernelError;

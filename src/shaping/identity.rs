@@ -103,6 +103,14 @@ pub fn ifb_name(tag: &str, direction: Direction) -> String {
     format!("{}{tag}", prefix(direction))
 }
 
+/// The link group (IFLA_GROUP) that the IFBs of an attachment are put into to be removed together,
+/// from the name of one of them. Of 30 bits of a hash and above 2^30: people give small numbers.
+pub fn ifb_group(name: &str) -> u32 {
+    const FROM: u32 = 1 << 30;
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(name));
+    FROM | (u32::from_be_bytes([a, b, c, d]) & (FROM - 1))
+}
+
 /// The attachment's tag in the name of an IFB of ours; `None` for any other name.
 pub fn tag_of(name: &str) -> Option<&str> {
     let tag = [Direction::Ingress, Direction::Egress]
@@ -168,6 +176,17 @@ fn base32(parts: &[&[u8]], len: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_group_of_ours_is_none_that_a_person_would_choose_and_the_kernel_takes_it() {
+        let names = ["pbiwmtbd5ev3vwd", "pbewmtbd5ev3vwd", "pbiaaaabbbbcccc"];
+        let groups = names.map(ifb_group);
+        for group in groups {
+            // The kernel keeps a signed number, and refuses to remove group 0, where all links begin.
+            assert!((1 << 30..1 << 31).contains(&group), "{group}");
+        }
+        assert!(groups[0] != groups[1] && groups[0] != groups[2], "{groups:?}");
+    }
 
     fn attachment(network: &str, id: &str, ifname: &str) -> Attachment {
         Attachment {

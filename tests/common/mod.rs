@@ -37,7 +37,7 @@ pub use damage::Damage;
 pub use guard::{DROPPED_PORT, assert_drops_the_port};
 pub use keeper::Keeper;
 pub use lab::{Interface, Lab, Pod, PodSpec};
-pub use ns::Ns;
+pub use ns::{Ns, feed};
 pub use peers::{peer, require_peer, skip};
 pub use roles::{role_call, start_test_again, told};
 pub use shape::{Direction, Limit, Shape, Way, our_pref};

@@ -103,7 +103,7 @@ impl Ns {
 }
 
 /// Hands `text` to `child` and waits for its end.
-pub(super) fn feed(mut child: Child, text: &[u8]) -> Output {
+pub fn feed(mut child: Child, text: &[u8]) -> Output {
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // A plugin may end before it has read its input: what it says then is the test's business.
     let _ = stdin.write_all(text);
