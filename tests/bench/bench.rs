@@ -13,7 +13,7 @@
 )]
 
 mod calls;
-#[path = "../../tests/common/mod.rs"]
+#[path = "../common/mod.rs"]
 mod common;
 mod datapath;
 mod floor;
