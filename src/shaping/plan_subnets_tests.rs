@@ -8,7 +8,7 @@ proptest! {
 
     #[test]
     fn what_the_limit_is_not_for_never_meets_it(mut observed in any_observed(), wanted in any_shape()) {
-        let site = site();
+        let site = Site::example();
         // given a hook without a filter of ours that takes all
         let takes_all = |observed: &Observed, hook: Hook| {
             observed.ours(hook).any(|filter| {
@@ -36,7 +36,7 @@ proptest! {
     fn another_scope_changes_filters_alone(
         first in any_scope(), second in any_scope(), hook in prop_oneof![Just(HookKind::None), Just(HookKind::Clsact)],
     ) {
-        let site = site();
+        let site = Site::example();
         let shape = |scope: &Scope| {
             let buckets = Buckets { ingress: Some(bucket(10)), egress: Some(bucket(20)) };
             Way::HostHooks.shape(&buckets).within(scope)
@@ -70,7 +70,7 @@ fn subnets_are_told_apart_at_the_hooks_and_what_passes_comes_first() {
     for way in Way::ALL {
         // at the host; in the pod the sides are the other way round
         let side = way.side();
-        let site = Site { side, ..site() };
+        let site = Site { side, ..Site::example() };
         let ends = |hook, net| match site.direction_of(Place::Ifb(hook)) {
             Direction::Ingress => Match::Source(net),
             Direction::Egress => Match::Destination(net),

@@ -1,11 +1,10 @@
 use proptest::prelude::*;
 
 use super::super::bucket::BytesPerSecond;
-use super::super::identity::Attachment;
 use super::super::placement::{Buckets, Way};
 use super::super::queue::Queue;
 use super::super::rules::Match;
-use super::super::site::{Owner, Side};
+use super::super::site::Owner;
 use super::*;
 use crate::policy::Scope;
 
@@ -15,16 +14,6 @@ use model::{simulate, simulate_on};
 
 const OWN_IFBS: [u32; 2] = [21, 22];
 const ELSEWHERE: u32 = 99;
-
-fn site() -> Site {
-    let attachment = Attachment {
-        network: "net".into(),
-        container_id: "c1".into(),
-        ifname: "eth0".into(),
-        pod: None,
-    };
-    Site::new(Side::Host, "veth0", 1500, &attachment)
-}
 
 fn bucket(megabits: u64) -> Bucket {
     let rate = BytesPerSecond(megabits * 125_000);
@@ -102,7 +91,8 @@ fn any_root() -> impl Strategy<Value = Root> {
 }
 
 fn any_ifb(hook: Hook) -> impl Strategy<Value = Ifb> {
-    let alias = prop_oneof![Just(None), Just(Some("x".to_string())), Just(Some(site().alias))];
+    let alias =
+        prop_oneof![Just(None), Just(Some("x".to_string())), Just(Some(Site::example().alias))];
     let mtu = prop_oneof![Just(1500), Just(1400)];
     let present =
         (any::<bool>(), mtu, alias, any_root()).prop_map(move |(up, mtu, alias, root)| {
@@ -188,7 +178,7 @@ proptest! {
     fn applying_a_plan_leaves_nothing_to_plan(
         mut observed in any_observed(), wanted in any_shape(), has_fq_codel: bool,
     ) {
-        let site = site();
+        let site = Site::example();
         let before = foreign(&observed);
         if let Ok(batches) = plan(&site, &wanted, &observed) {
             for step in batches.iter().flatten() {
@@ -202,7 +192,7 @@ proptest! {
 
     #[test]
     fn the_pod_keeps_its_network_after_every_step(mut observed in any_observed(), wanted in any_shape()) {
-        let site = site();
+        let site = Site::example();
         if cuts_off(&observed) {
             return Ok(()); // somebody else cut it off before
         }
@@ -216,7 +206,7 @@ proptest! {
 
     #[test]
     fn nothing_never_conflicts_and_leaves_nothing_of_ours(mut observed in any_observed()) {
-        let site = site();
+        let site = Site::example();
         for step in plan(&site, &Shape::default(), &observed).unwrap().iter().flatten() {
             simulate(&site, &mut observed, step);
         }
@@ -227,7 +217,7 @@ proptest! {
     fn a_new_bucket_never_leaves_a_packet_that_it_cannot_send(
         mut observed in any_observed(), wanted in any_shape(),
     ) {
-        let site = site();
+        let site = Site::example();
         for batch in plan(&site, &wanted, &observed).unwrap_or_default() {
             for (n, step) in batch.iter().enumerate() {
                 if let Step::ChangeTbf { place, from, to } = step {
@@ -242,7 +232,7 @@ proptest! {
 }
 
 fn batches(wanted: Shape, observed: &Observed) -> Vec<Batch> {
-    plan(&site(), &wanted, observed).unwrap()
+    plan(&Site::example(), &wanted, observed).unwrap()
 }
 
 #[test]
@@ -274,7 +264,7 @@ fn a_foreign_clsact_is_used_and_stays() {
     let wanted = Shape { redirects: [Some(bucket(10)), None], ..Shape::default() };
     for step in batches(wanted, &observed).iter().flatten() {
         assert_ne!(*step, Step::AddHook);
-        simulate(&site(), &mut observed, step);
+        simulate(&Site::example(), &mut observed, step);
     }
     let removal = batches(Shape::default(), &observed);
     assert!(!removal.iter().flatten().any(|step| *step == Step::DelHook), "{removal:?}");
@@ -340,7 +330,7 @@ fn what_stands_in_the_way_is_named() {
             &["pbe", "dummy", "not ours"],
         ),
     ] {
-        let text = plan(&site(), &wanted, &observed).unwrap_err().to_string();
+        let text = plan(&Site::example(), &wanted, &observed).unwrap_err().to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
     }
 }

@@ -1,18 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::site::{Hook, Observed, Root, Shape, Side, Site};
-use super::super::{Attachment, plan};
+use super::super::plan;
+use super::super::site::{Hook, Observed, Root, Shape, Site};
 use super::*;
-
-fn site() -> Site {
-    let attachment = Attachment {
-        network: "net".into(),
-        container_id: "c1".into(),
-        ifname: "eth0".into(),
-        pod: None,
-    };
-    Site::new(Side::Host, "veth0", 1500, &attachment)
-}
 
 fn fq_codel(megabits: u64) -> FqCodel {
     FqCodel::new(BytesPerSecond(megabits * 125_000), 5_000, 1500, 25)
@@ -77,7 +67,7 @@ fn a_new_tbf_gets_its_queue_in_the_same_send() {
     ] {
         let bucket = bucket(10, queue);
         let wanted = Shape { root: Some(bucket), redirects: [None, None], ..Shape::default() };
-        let batches = plan(&site(), &wanted, &Observed::default()).unwrap();
+        let batches = plan(&Site::example(), &wanted, &Observed::default()).unwrap();
         let mut batch = vec![Step::AddTbf { place, bucket, replaces: None }];
         batch.extend(expected);
         assert_eq!(batches, [batch], "{queue:?}");
@@ -139,7 +129,8 @@ fn a_cut_empties_an_fq_codel_and_a_raise_does_not() {
         let queue = Queue::Auto(fq_codel(to));
         let wanted =
             Shape { root: Some(bucket(to, queue)), redirects: [None, None], ..Shape::default() };
-        let batches = plan(&site(), &wanted, &Observed { root, ..Observed::default() }).unwrap();
+        let batches =
+            plan(&Site::example(), &wanted, &Observed { root, ..Observed::default() }).unwrap();
         let [batch] = &batches[..] else { panic!("{batches:?}") };
         assert!(matches!(batch[0], Step::ChangeTbf { .. }), "{batch:?}");
         let leaf = NewLeaf::FqCodel(fq_codel(to));
@@ -159,7 +150,7 @@ fn a_cut_empties_an_fq_codel_and_a_raise_does_not() {
 fn an_ifb_has_its_queue_before_it_is_up() {
     let bucket = bucket(10, Queue::Auto(fq_codel(10)));
     let wanted = Shape { root: None, redirects: [Some(bucket), None], ..Shape::default() };
-    let batches = plan(&site(), &wanted, &Observed::default()).unwrap();
+    let batches = plan(&Site::example(), &wanted, &Observed::default()).unwrap();
     let leaf = batches.iter().position(|batch| {
         batch.iter().any(|step| matches!(step, Step::ReplaceLeaf { optional: true, .. }))
     });

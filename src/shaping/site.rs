@@ -71,6 +71,18 @@ impl Site {
         Self { side: Side::Host, device: device.into(), mtu: 0, ifbs, alias: String::new() }
     }
 
+    /// One for the tests of plans: the host's end of a pod.
+    #[cfg(test)]
+    pub(super) fn example() -> Self {
+        let attachment = Attachment {
+            network: "net".into(),
+            container_id: "c1".into(),
+            ifname: "eth0".into(),
+            pod: None,
+        };
+        Self::new(Side::Host, "veth0", 1500, &attachment)
+    }
+
     /// Name of the IFB behind a hook.
     pub fn ifb(&self, hook: Hook) -> &str {
         &self.ifbs[hook as usize]
