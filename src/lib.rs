@@ -12,12 +12,15 @@
 //!   → cni        prevResult back, or the specification's error
 //! ```
 //!
-//! Dependencies point one way: cli, plugin → kernel → shaping → policy; cni is a leaf.
+//! Dependencies point one way: cli, node → plugin → kernel → shaping → policy; cni is a leaf. `node` is
+//! a program of its own (feature `node`).
 
 pub mod cli;
 pub mod cni;
 pub mod kernel;
 pub mod log;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod plugin;
 pub mod policy;
 pub mod shaping;

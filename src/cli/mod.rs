@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod node_program;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -23,6 +25,7 @@ Without CNI_COMMAND it takes the commands below, which are for people.";
 
 #[derive(Debug, Parser)]
 #[command(name = "pod-bandwidth", version, about = ABOUT, long_about = LONG_ABOUT)]
+#[command(after_help = node_program::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -31,6 +34,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Options),
+    /// Anything else may be a command of the node program.
+    #[command(external_subcommand)]
+    Node(Vec<OsString>),
 }
 
 /// Runs the command line on the process's own arguments.
@@ -43,6 +49,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::Demo(options)) => demo::run(&options),
+        Some(Command::Node(words)) => node_program::run(&words),
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
