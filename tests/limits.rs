@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Call, Lab, Limit, Pod, PodSpec, Shape, Way};
+use common::{Call, Direction, Lab, Limit, Pod, PodSpec, Shape, Way};
 use serde_json::json;
 
 const M: u64 = 1_000_000;
@@ -43,6 +43,30 @@ fn a_rate_alone_gives_burst_and_queue_by_the_design() {
         // A tick of 64 ns is 320 bytes at 40 Gbit/s.
         let tick = rate * 64 / 8_000_000_000 + 1;
         assert!(seen_burst.abs_diff(burst) <= tick, "{quantity} at MTU {mtu}: {seen_burst} bytes");
+    }
+}
+
+#[test]
+fn frames_larger_than_the_mtu_of_an_ifb_pass_it() {
+    for way in Way::ALL {
+        let Some(lab) = Lab::open() else { return };
+        // given a shaped pod with jumbo frames, whose IFBs have a small MTU
+        let pod = lab.pod_with(PodSpec { mtu: 9000, ..PodSpec::host("veth0") });
+        Call::add(&pod).way(way).limits("10M", "10M").ok();
+        let queues = Direction::ALL.map(|direction| {
+            way.queue_device(&pod, &pod.eth0, direction).expect("both directions are limited")
+        });
+        let packets = || queues.each_ref().map(|dev| way.namespace(&pod).qdisc_packets(dev));
+        let before = packets();
+        // when a ping of one full frame goes each way, not to be cut
+        for (address, header) in [(&pod.eth0.pod_v4, 28), (&pod.eth0.pod_v6, 48)] {
+            let bytes = (9000 - header).to_string();
+            lab.run(&["ping", "-M", "do", "-c", "1", "-W", "5", "-s", &bytes, address]);
+        }
+        // then it was answered, and was in the TBFs of both directions
+        for (after, before) in packets().iter().zip(before) {
+            assert!(*after >= before + 2, "{way:?}: {after} packets after {before}");
+        }
     }
 }
 

@@ -102,7 +102,7 @@ fn check(limit: &Limit, mtu: u32, bucket: &Bucket) {
 
 /// From one bucket to another on the same interface.
 fn change(from: Bucket, to: Bucket, mtu: u32, checked: bool) {
-    let site = site(Side::Host, "veth0", mtu);
+    let site = site(Side::Host, "veth0");
     let observed = Observed { root: Root::Ours(from.to_state()), ..Observed::default() };
     let shape = |bucket| Shape { root: Some(bucket), ..Shape::default() };
     if checked {

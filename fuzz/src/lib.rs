@@ -109,14 +109,14 @@ fn check_shapes(limits: &Limits, latency_ms: u32) {
             }
         };
         for way in Way::ALL {
-            check_plan(way.side(), mtu, &way.shape(&Buckets { ingress, egress }));
+            check_plan(way.side(), &way.shape(&Buckets { ingress, egress }));
         }
     }
 }
 
 /// On a fresh interface there is a plan for every shape, and words for each of its steps.
-fn check_plan(side: Side, mtu: u32, shape: &Shape) {
-    let site = site(side, "veth0", mtu);
+fn check_plan(side: Side, shape: &Shape) {
+    let site = site(side, "veth0");
     let batches = plan(&site, shape, &Observed::default()).expect("nothing is in the way");
     assert_eq!(batches.is_empty(), *shape == Shape::default());
     for step in batches.iter().flatten() {
@@ -128,7 +128,7 @@ fn check_plan(side: Side, mtu: u32, shape: &Shape) {
 }
 
 /// A site of an attachment. Its names are hashed once: most of an input's time would go there.
-pub fn site(side: Side, device: &str, mtu: u32) -> Site {
+pub fn site(side: Side, device: &str) -> Site {
     static SITES: LazyLock<[Site; 2]> = LazyLock::new(|| {
         let attachment = Attachment {
             network: "net".into(),
@@ -136,9 +136,9 @@ pub fn site(side: Side, device: &str, mtu: u32) -> Site {
             ifname: "eth0".into(),
             pod: Some("default/web".into()),
         };
-        [Side::Host, Side::Pod].map(|side| Site::new(side, "veth0", 1_500, &attachment))
+        [Side::Host, Side::Pod].map(|side| Site::new(side, "veth0", &attachment))
     });
     let [host, pod] = &*SITES;
     let site = if side == Side::Host { host } else { pod };
-    Site { device: device.into(), mtu, ..site.clone() }
+    Site { device: device.into(), ..site.clone() }
 }

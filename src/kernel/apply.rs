@@ -11,7 +11,7 @@ use crate::shaping::describe;
 use crate::shaping::identity::LEAF_HANDLES;
 use crate::shaping::plan::{Batch, Step};
 use crate::shaping::queue::NewLeaf;
-use crate::shaping::site::{Hook, HookKind, Ifb, Observed, Place, Root, Site};
+use crate::shaping::site::{Hook, HookKind, IFB_MTU, Ifb, Observed, Place, Root, Site};
 
 /// A plan that failed at a step.
 #[derive(Debug, thiserror::Error)]
@@ -163,12 +163,6 @@ impl<'a> Applier<'a> {
                 self.hook = HookKind::Clsact;
                 Ok(())
             }
-            (Step::LabelIfb { hook, .. }, Err(error)) if link::may_lack_ipv6(&error) => {
-                let (alias, mtu) = (self.site.alias.clone(), self.site.mtu);
-                let doing = describe::doing(self.site, step);
-                let index = self.ifb(*hook)?;
-                self.socket.request(link::label(index, mtu, &alias, false, doing)).map(|_| ())
-            }
             (Step::ReplaceLeaf { optional: true, .. }, Err(error))
                 if error.is_missing_feature() =>
             {
@@ -225,13 +219,13 @@ impl<'a> Applier<'a> {
         let doing = describe::doing(self.site, step);
         let kind = self.hook_kind();
         Ok(match step {
-            Step::CreateIfb(hook) => link::create_ifb(self.site.ifb(*hook), self.site.mtu, doing),
+            Step::CreateIfb(hook) => link::create_ifb(self.site.ifb(*hook), IFB_MTU, doing),
             Step::LabelIfb { hook, .. } => {
-                link::label(self.ifb(*hook)?, self.site.mtu, &self.site.alias, true, doing)
+                link::label(self.ifb(*hook)?, IFB_MTU, &self.site.alias, doing)
             }
             Step::RestoreLabel { hook, mtu, alias } => {
                 let alias = alias.as_deref().unwrap_or_default();
-                link::label(self.ifb(*hook)?, *mtu, alias, false, doing)
+                link::label(self.ifb(*hook)?, *mtu, alias, doing)
             }
             Step::UpIfb(hook) => link::set_up(self.ifb(*hook)?, true, doing),
             Step::DownIfb(hook) => link::set_up(self.ifb(*hook)?, false, doing),

@@ -2,12 +2,8 @@
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkExtentMask, LinkInfo,
-    LinkMessage,
-};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use nix::errno::Errno;
 use nix::libc;
 use rtnetlink::{LinkIfb, LinkUnspec};
 
@@ -181,28 +177,10 @@ pub(super) fn create_ifb(name: &str, mtu: u32, doing: String) -> Request {
     Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
 }
 
-/// Sets alias and MTU, and switches IPv6 address generation off where the kernel has IPv6: an IFB
-/// that has an address sends router solicitations of its own. The kernel takes that neither at
-/// creation nor together with up (docs/design.md has the measurement).
-pub(super) fn label(
-    index: u32,
-    mtu: u32,
-    alias: &str,
-    no_addresses: bool,
-    doing: String,
-) -> Request {
-    let mut builder = LinkUnspec::new_with_index(index).mtu(mtu).alias(alias);
-    if no_addresses {
-        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
-        builder = builder.append_extra_attribute(spec);
-    }
-    Request { doing, flags: 0, message: RouteNetlinkMessage::SetLink(builder.build()) }
-}
-
-/// Whether a refused label may only mean that this kernel or namespace has no IPv6.
-pub(super) fn may_lack_ipv6(error: &KernelError) -> bool {
-    matches!(error.errno(), Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL))
+/// Sets alias and MTU. The kernel ignores an alias at creation.
+pub(super) fn label(index: u32, mtu: u32, alias: &str, doing: String) -> Request {
+    let message = LinkUnspec::new_with_index(index).mtu(mtu).alias(alias).build();
+    Request { doing, flags: 0, message: RouteNetlinkMessage::SetLink(message) }
 }
 
 pub(super) fn set_up(index: u32, up: bool, doing: String) -> Request {

@@ -105,7 +105,7 @@ impl End {
         link: Link,
         attachment: &Attachment,
     ) -> Result<Self, KernelError> {
-        let site = Site::new(side, &link.name, link.mtu, attachment);
+        let site = Site::new(side, &link.name, attachment);
         let observed = observe(&mut socket, &site, link.index)?;
         Ok(Self { socket, link, site, observed })
     }

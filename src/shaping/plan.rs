@@ -11,7 +11,9 @@ use super::bucket::{Bucket, Leaf, TbfState};
 use super::conflict::{self, Conflict};
 use super::queue::{self, FqCodel, NewLeaf};
 use super::rules::Rule;
-use super::site::{Filter, Hook, HookKind, Ifb, IfbState, Observed, Place, Root, Shape, Site};
+use super::site::{
+    Filter, Hook, HookKind, IFB_MTU, Ifb, IfbState, Observed, Place, Root, Shape, Site,
+};
 
 /// Steps that reach the kernel in one send.
 pub type Batch = Vec<Step>;
@@ -21,7 +23,7 @@ pub type Batch = Vec<Step>;
 pub enum Step {
     /// Create the IFB behind a hook, down.
     CreateIfb(Hook),
-    /// Give the IFB its alias and MTU and switch its address generation off.
+    /// Give the IFB its alias, and its MTU where that is another one.
     LabelIfb {
         /// Which IFB.
         hook: Hook,
@@ -190,7 +192,7 @@ fn build_ifb(site: &Site, hook: Hook, bucket: Bucket, ifb: &Ifb, batches: &mut V
 }
 
 fn is_labelled(site: &Site, state: &IfbState) -> bool {
-    state.mtu == site.mtu && state.alias.as_deref() == Some(site.alias.as_str())
+    state.mtu == IFB_MTU && state.alias.as_deref() == Some(site.alias.as_str())
 }
 
 /// Steps that make `bucket` the root of a place that is ours to change.

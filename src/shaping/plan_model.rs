@@ -37,14 +37,14 @@ pub(super) fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observ
             observed.ifbs[*hook as usize] = Ifb::Present(IfbState {
                 index: OWN_IFBS[*hook as usize],
                 up: false,
-                mtu: site.mtu,
+                mtu: IFB_MTU,
                 alias: None,
                 root: Root::Default,
             });
         }
         Step::LabelIfb { hook, .. } => ifb(observed, *hook, &|state| {
             state.alias = Some(site.alias.clone());
-            state.mtu = site.mtu;
+            state.mtu = IFB_MTU;
         }),
         Step::UpIfb(hook) => ifb(observed, *hook, &|state| state.up = true),
         Step::AddTbf { place, bucket, .. } => {

@@ -93,7 +93,7 @@ fn any_root() -> impl Strategy<Value = Root> {
 fn any_ifb(hook: Hook) -> impl Strategy<Value = Ifb> {
     let alias =
         prop_oneof![Just(None), Just(Some("x".to_string())), Just(Some(Site::example().alias))];
-    let mtu = prop_oneof![Just(1500), Just(1400)];
+    let mtu = prop_oneof![Just(IFB_MTU), Just(1500)];
     let present =
         (any::<bool>(), mtu, alias, any_root()).prop_map(move |(up, mtu, alias, root)| {
             Ifb::Present(IfbState { index: OWN_IFBS[hook as usize], up, mtu, alias, root })

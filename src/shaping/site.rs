@@ -33,6 +33,12 @@ impl std::fmt::Display for Hook {
     }
 }
 
+/// MTU of our IFBs in bytes: one less than IPv6 needs, so that the kernel keeps IPv6 off them
+/// (IPV6_MIN_MTU; addrconf_notify in net/ipv6/addrconf.c): no address, no router solicitations, and no
+/// multicast route, whose list every IFB that comes up would walk. It limits no packet: what a filter
+/// redirects comes to an IFB below IP, where nobody compares it with an MTU.
+pub const IFB_MTU: u32 = 1279;
+
 /// Which end of the pod's link a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -49,8 +55,6 @@ pub struct Site {
     pub side: Side,
     /// The interface.
     pub device: String,
-    /// Its MTU in bytes, which our IFBs take over.
-    pub mtu: u32,
     /// Names of the IFBs behind each hook.
     pub ifbs: [String; 2],
     /// Alias of our IFBs here.
@@ -59,16 +63,16 @@ pub struct Site {
 
 impl Site {
     /// The site at this end of an attachment.
-    pub fn new(side: Side, device: &str, mtu: u32, attachment: &Attachment) -> Self {
+    pub fn new(side: Side, device: &str, attachment: &Attachment) -> Self {
         let ifbs = Hook::ALL.map(|hook| attachment.ifb_name(direction(side, hook)));
-        Self { side, device: device.into(), mtu, ifbs, alias: attachment.alias(device) }
+        Self { side, device: device.into(), ifbs, alias: attachment.alias(device) }
     }
 
     /// The host's end of an attachment of which only the tag in its IFBs' names is known: enough
     /// to remove it.
     pub fn of_tag(tag: &str, device: &str) -> Self {
         let ifbs = Hook::ALL.map(|hook| ifb_name(tag, direction(Side::Host, hook)));
-        Self { side: Side::Host, device: device.into(), mtu: 0, ifbs, alias: String::new() }
+        Self { side: Side::Host, device: device.into(), ifbs, alias: String::new() }
     }
 
     /// One for the tests of plans: the host's end of a pod.
@@ -80,7 +84,7 @@ impl Site {
             ifname: "eth0".into(),
             pod: None,
         };
-        Self::new(Side::Host, "veth0", 1500, &attachment)
+        Self::new(Side::Host, "veth0", &attachment)
     }
 
     /// Name of the IFB behind a hook.
