@@ -42,9 +42,7 @@ pub struct Applier<'a> {
     pub(super) device: u32,
     pub(super) ifbs: [Option<u32>; 2],
     pub(super) hook: HookKind,
-    /// Of each place's TBF, see [`slot`].
-    live: [bool; 3],
-    /// Major numbers of the handles of their leaf queues.
+    /// Major numbers of the handles of the leaf queues below each place's TBF, see [`slot`].
     leaves: [u16; 3],
     lacks_fq_codel: bool,
     pub(super) done: Vec<Step>,
@@ -54,19 +52,17 @@ impl<'a> Applier<'a> {
     /// `device` is the index of the site's interface; `observed` what the plan was made from.
     pub fn new(socket: &'a mut Socket, site: &'a Site, device: u32, observed: &Observed) -> Self {
         let of_ifb = |ifb: &Ifb| match ifb {
-            Ifb::Present(state) => marks(&state.root),
-            Ifb::Absent | Ifb::Taken(_) => (false, 0),
+            Ifb::Present(state) => leaf_handle(&state.root),
+            Ifb::Absent | Ifb::Taken(_) => 0,
         };
         let [ingress, egress] = &observed.ifbs;
-        let tbfs = [marks(&observed.root), of_ifb(ingress), of_ifb(egress)];
         Self {
             socket,
             site,
             device,
             ifbs: Hook::ALL.map(|hook| observed.ifb_index(hook)),
             hook: observed.hook,
-            live: tbfs.map(|(live, _)| live),
-            leaves: tbfs.map(|(_, leaf)| leaf),
+            leaves: [leaf_handle(&observed.root), of_ifb(ingress), of_ifb(egress)],
             lacks_fq_codel: false,
             done: Vec::new(),
         }
@@ -211,10 +207,6 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn is_live(&self, place: Place) -> bool {
-        self.live[slot(place)]
-    }
-
     fn request(&mut self, step: &Step) -> Result<Request, KernelError> {
         let doing = describe::doing(self.site, step);
         let kind = self.hook_kind();
@@ -230,24 +222,20 @@ impl<'a> Applier<'a> {
             Step::UpIfb(hook) => link::set_up(self.ifb(*hook)?, true, doing),
             Step::DownIfb(hook) => link::set_up(self.ifb(*hook)?, false, doing),
             Step::AddTbf { place, bucket, replaces } => {
-                (self.live[slot(*place)], self.leaves[slot(*place)]) = (false, 0);
+                self.leaves[slot(*place)] = 0;
                 qdisc::add_tbf(self.index(*place)?, bucket, replaces.is_some(), doing)
             }
-            Step::ChangeTbf { place, to, .. } => {
-                qdisc::change_tbf(self.index(*place)?, self.is_live(*place), to, doing)
-            }
+            Step::ChangeTbf { place, to, .. } => qdisc::change_tbf(self.index(*place)?, to, doing),
             Step::ReplaceLeaf { place, leaf, .. } => {
-                let (index, live) = (self.index(*place)?, self.is_live(*place));
+                let index = self.index(*place)?;
                 let handle = other_leaf(self.leaves[slot(*place)]);
                 self.leaves[slot(*place)] = handle;
-                qdisc::replace_leaf(index, live, handle, leaf, doing)
+                qdisc::replace_leaf(index, handle, leaf, doing)
             }
             Step::ChangeLeaf { place, to, .. } => {
-                qdisc::change_leaf(self.index(*place)?, self.is_live(*place), to, doing)
+                qdisc::change_leaf(self.index(*place)?, to, doing)
             }
-            Step::DelTbf { place, .. } => {
-                qdisc::delete_tbf(self.index(*place)?, self.is_live(*place), doing)
-            }
+            Step::DelTbf { place, .. } => qdisc::delete_tbf(self.index(*place)?, doing),
             Step::AddHook => qdisc::add_hook(self.device, doing),
             Step::DelHook => qdisc::delete_hook(self.device, doing),
             Step::AddFilter { hook, rule, made_hook } => {
@@ -272,12 +260,11 @@ fn is_gone(step: &Step, error: &KernelError) -> bool {
     error.is_gone() || (matches!(step, Step::DelTbf { .. }) && error.is_other_handle())
 }
 
-/// What a TBF of ours at this root is marked with: the limit was changed after ADD, and the major
-/// number of its leaf's handle.
-fn marks(root: &Root) -> (bool, u16) {
+/// Major number of the handle of the leaf below a TBF of ours at this root.
+fn leaf_handle(root: &Root) -> u16 {
     match root {
-        Root::Ours(state) => (state.live, state.leaf_handle),
-        Root::Default | Root::Foreign(_) => (false, 0),
+        Root::Ours(state) => state.leaf_handle,
+        Root::Default | Root::Foreign(_) => 0,
     }
 }
 
@@ -287,7 +274,7 @@ fn other_leaf(handle: u16) -> u16 {
     if handle == first { second } else { first }
 }
 
-/// The index of a place in [`Applier::live`].
+/// The index of a place in [`Applier::leaves`].
 fn slot(place: Place) -> usize {
     match place {
         Place::Device => 0,

@@ -58,7 +58,7 @@ fn read_leaf(
     device: &str,
 ) -> Result<(), KernelError> {
     if let Root::Ours(state) = root {
-        let answer = socket.request(qdisc::get_leaf(index, state.live, device));
+        let answer = socket.request(qdisc::get_leaf(index, device));
         (state.leaf, state.leaf_handle) = qdisc::leaf_of(answer)?;
     }
     Ok(())

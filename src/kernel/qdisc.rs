@@ -12,7 +12,8 @@ use super::error::KernelError;
 use super::socket::{Answer, Request};
 use super::wire;
 use crate::shaping::bucket::{Bucket, BytesPerSecond, Leaf, TbfState, ticks};
-use crate::shaping::identity::{TBF_HANDLE, TBF_HANDLE_LIVE};
+use crate::shaping::identity::TBF_HANDLE;
+use crate::shaping::mark::Mark;
 use crate::shaping::queue::{FqCodel, NewLeaf};
 use crate::shaping::site::{HookKind, Root};
 
@@ -37,6 +38,9 @@ const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
 
 /// Linklayer Ethernet: the kernel computes packet times itself, no rate table is needed.
 const TC_LINKLAYER_ETHERNET: u8 = 1;
+
+/// Offset of `mpu` in struct tc_ratespec.
+const MPU: usize = 6;
 
 /// The only class of a TBF, the parent of its leaf queue.
 const TBF_LEAF: u16 = 1;
@@ -66,8 +70,8 @@ pub(super) fn get_hook(index: u32, device: &str) -> Request {
 }
 
 /// Asks for the leaf queue of one of our TBFs.
-pub(super) fn get_leaf(index: u32, live: bool, device: &str) -> Request {
-    get(index, leaf_parent(live), format!("look up the queue below the TBF of {device}"))
+pub(super) fn get_leaf(index: u32, device: &str) -> Request {
+    get(index, leaf_parent(), format!("look up the queue below the TBF of {device}"))
 }
 
 /// ECHO because the kernel answers a look-up as it would announce a change, and sends that to the
@@ -80,17 +84,16 @@ fn get(index: u32, parent: TcHandle, doing: String) -> Request {
 /// Adds a TBF as root qdisc.
 pub(super) fn add_tbf(index: u32, bucket: &Bucket, replace: bool, doing: String) -> Request {
     let flags = NLM_F_CREATE | if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
-    tbf(index, tbf_handle(), bucket, flags, doing)
+    tbf(index, bucket, flags, doing)
 }
 
 /// Changes the TBF that is there, in place: neither created nor replaced.
-pub(super) fn change_tbf(index: u32, live: bool, bucket: &Bucket, doing: String) -> Request {
-    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
-    tbf(index, TcHandle { major, minor: 0 }, bucket, 0, doing)
+pub(super) fn change_tbf(index: u32, bucket: &Bucket, doing: String) -> Request {
+    tbf(index, bucket, 0, doing)
 }
 
-fn tbf(index: u32, handle: TcHandle, bucket: &Bucket, flags: u16, doing: String) -> Request {
-    let mut message = message(index, TcHandle::ROOT, handle);
+fn tbf(index: u32, bucket: &Bucket, flags: u16, doing: String) -> Request {
+    let mut message = message(index, TcHandle::ROOT, tbf_handle());
     message.attributes.push(TcAttribute::Kind("tbf".into()));
     message.attributes.push(TcAttribute::Options(encode_tbf(bucket)));
     Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
@@ -99,13 +102,7 @@ fn tbf(index: u32, handle: TcHandle, bucket: &Bucket, flags: u16, doing: String)
 /// A new queue below our TBF, under a handle that the one before does not have. Only then do all
 /// kernels graft a new qdisc where one of the same kind is: without a handle newer ones change that
 /// one, and what waits in it stays (tc_modify_qdisc in net/sched/sch_api.c, seen on Debian's 6.1).
-pub(super) fn replace_leaf(
-    index: u32,
-    live: bool,
-    handle: u16,
-    new: &NewLeaf,
-    doing: String,
-) -> Request {
+pub(super) fn replace_leaf(index: u32, handle: u16, new: &NewLeaf, doing: String) -> Request {
     let (kind, options) = match new {
         // struct tc_fifo_qopt is the value itself, not a nest.
         NewLeaf::Bfifo(limit) => {
@@ -114,28 +111,27 @@ pub(super) fn replace_leaf(
         }
         NewLeaf::FqCodel(queue) => ("fq_codel", encode_fq_codel(queue, true)),
     };
-    let mut message = message(index, leaf_parent(live), TcHandle { major: handle, minor: 0 });
+    let mut message = message(index, leaf_parent(), TcHandle { major: handle, minor: 0 });
     message.attributes.extend([TcAttribute::Kind(kind.into()), options]);
     let flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL;
     Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
 /// Changes the fq_codel below our TBF in place, but for its number of flows.
-pub(super) fn change_leaf(index: u32, live: bool, queue: &FqCodel, doing: String) -> Request {
-    let mut message = message(index, leaf_parent(live), TcHandle::UNSPEC);
+pub(super) fn change_leaf(index: u32, queue: &FqCodel, doing: String) -> Request {
+    let mut message = message(index, leaf_parent(), TcHandle::UNSPEC);
     message.attributes.push(TcAttribute::Kind("fq_codel".into()));
     message.attributes.push(encode_fq_codel(queue, false));
     Request { doing, flags: 0, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
-fn leaf_parent(live: bool) -> TcHandle {
-    TcHandle { major: if live { TBF_HANDLE_LIVE } else { TBF_HANDLE }, minor: TBF_LEAF }
+fn leaf_parent() -> TcHandle {
+    TcHandle { major: TBF_HANDLE, minor: TBF_LEAF }
 }
 
 /// Removes our TBF from the root. The kernel refuses if another handle is there by now.
-pub(super) fn delete_tbf(index: u32, live: bool, doing: String) -> Request {
-    let major = if live { TBF_HANDLE_LIVE } else { TBF_HANDLE };
-    let message = message(index, TcHandle::ROOT, TcHandle { major, minor: 0 });
+pub(super) fn delete_tbf(index: u32, doing: String) -> Request {
+    let message = message(index, TcHandle::ROOT, tbf_handle());
     Request { doing, flags: 0, message: RouteNetlinkMessage::DelQueueDiscipline(message) }
 }
 
@@ -155,8 +151,8 @@ pub(super) fn delete_hook(index: u32, doing: String) -> Request {
 /// ticks in the struct and does not overflow, and 64-bit rates where 32 bits are too few.
 fn encode_tbf(bucket: &Bucket) -> Vec<TcOption> {
     let mut parms = Vec::with_capacity(36);
-    parms.extend(rate_spec(Some(bucket.rate)));
-    parms.extend(rate_spec(bucket.peak.map(|peak| peak.rate)));
+    parms.extend(rate_spec(Some(bucket.rate), bucket.mark));
+    parms.extend(rate_spec(bucket.peak.map(|peak| peak.rate), Mark::Added));
     parms.extend(bucket.limit.to_ne_bytes());
     parms.extend(ticks(bucket.rate, bucket.burst).to_ne_bytes());
     parms.extend(bucket.peak.map_or(0, |peak| ticks(peak.rate, peak.burst)).to_ne_bytes());
@@ -196,10 +192,11 @@ fn option(kind: u16, value: Vec<u8>) -> TcOption {
 }
 
 /// struct tc_ratespec: cell_log, linklayer, overhead, cell_align, mpu, rate.
-fn rate_spec(rate: Option<BytesPerSecond>) -> [u8; 12] {
+fn rate_spec(rate: Option<BytesPerSecond>, mark: Mark) -> [u8; 12] {
     let mut spec = [0; 12];
     if let Some(rate) = rate {
         spec[1] = TC_LINKLAYER_ETHERNET;
+        spec[MPU..MPU + 2].copy_from_slice(&mark.mpu().to_ne_bytes());
         let rate = u32::try_from(rate.0).unwrap_or(u32::MAX);
         spec[8..].copy_from_slice(&rate.to_ne_bytes());
     }
@@ -236,9 +233,9 @@ fn found(answer: Answer) -> Result<Option<Qdisc>, KernelError> {
 pub(super) fn root_of(answer: Answer) -> Result<Root, KernelError> {
     let Some(qdisc) = found(answer)? else { return Ok(Root::Default) };
     let major = (qdisc.handle >> 16) as u16;
-    let is_ours = qdisc.kind == "tbf" && matches!(major, TBF_HANDLE | TBF_HANDLE_LIVE);
+    let is_ours = qdisc.kind == "tbf" && major == TBF_HANDLE;
     if let (true, Some(state)) = (is_ours, parse_tbf(&qdisc.options)) {
-        return Ok(Root::Ours(TbfState { live: major == TBF_HANDLE_LIVE, ..state }));
+        return Ok(Root::Ours(state));
     }
     Ok(match major {
         0 => Root::Default,
@@ -287,7 +284,7 @@ fn parse_tbf(options: &[u8]) -> Option<TbfState> {
         peak_ticks: wire::u32_at(parms, 32)?,
         leaf: Leaf::Own,
         leaf_handle: 0,
-        live: false,
+        mark: Mark::of_mpu(u16::from_ne_bytes(*parms.get(MPU..)?.first_chunk()?)),
     })
 }
 

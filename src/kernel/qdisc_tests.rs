@@ -14,13 +14,14 @@ fn bucket() -> Bucket {
         limit: 36_250,
         peak: None,
         queue: Queue::Fifo,
+        mark: Mark::Added,
     }
 }
 
 fn fast() -> Bucket {
     let peak = Peak { rate: BytesPerSecond(7_500_000_000), burst: 15_140 };
     let rate = BytesPerSecond(6_250_000_000);
-    Bucket { rate, burst: 5_000_000, limit: 36_250_000, peak: Some(peak), queue: Queue::Fifo }
+    Bucket { rate, burst: 5_000_000, limit: 36_250_000, peak: Some(peak), ..bucket() }
 }
 
 /// `tc qdisc add dev X root handle 7062: tbf rate 10mbit burst 5000 limit 36250`, but without
@@ -61,9 +62,21 @@ fn rates_beyond_32_bits_go_beside() {
     assert_eq!(bytes, unhex(expected));
 }
 
+/// The same `tc … mpu 1` has `01 00` before the rate, and the kernel shows it again: `tc -d -j` has
+/// `"mpu":1` (iproute2 6.1 on 6.18).
+#[test]
+fn a_mark_is_the_mpu_of_the_rate() {
+    let marked = Bucket { mark: Mark::Agent, ..bucket() };
+    let (_, _, bytes) = wire(add_tbf(INDEX, &marked, false, String::new()));
+    let mut expected = wire(add_tbf(INDEX, &bucket(), false, String::new())).2;
+    assert_eq!(expected[36..48], unhex("00 01 0000 0000 0000 d0121300"));
+    expected[42] = 1;
+    assert_eq!(bytes, expected);
+}
+
 #[test]
 fn a_change_neither_creates_nor_replaces() {
-    let (kind, flags, bytes) = wire(change_tbf(INDEX, false, &bucket(), String::new()));
+    let (kind, flags, bytes) = wire(change_tbf(INDEX, &bucket(), String::new()));
     assert_eq!((kind, flags), (36, 0));
     assert_eq!(bytes, wire(add_tbf(INDEX, &bucket(), false, String::new())).2);
 }
@@ -92,7 +105,7 @@ fn with_handle((kind, flags, mut bytes): (u16, u16, Vec<u8>)) -> (u16, u16, Vec<
 fn a_new_leaf_is_what_tc_sends_and_exclusive() {
     let hex = "3800000024000505b8c7046b0000000000000000030000000000000001006270000000000
                a000100626669666f00000008000200cd460000";
-    let ours = wire(replace_leaf(INDEX, false, LEAF, &NewLeaf::Bfifo(18_125), String::new()));
+    let ours = wire(replace_leaf(INDEX, LEAF, &NewLeaf::Bfifo(18_125), String::new()));
     assert_eq!(ours, with_handle(captured(hex)));
 }
 
@@ -110,16 +123,16 @@ fn fq_codel() -> FqCodel {
 #[test]
 fn a_new_fq_codel_is_what_tc_sends_and_exclusive() {
     let new = NewLeaf::FqCodel(fq_codel());
-    let ours = wire(replace_leaf(INDEX, false, LEAF, &new, String::new()));
+    let ours = wire(replace_leaf(INDEX, LEAF, &new, String::new()));
     assert_eq!(ours, with_handle(captured(FQ_CODEL)));
 }
 
 /// As `tc qdisc change …` sends it without `flows`: no flag, and TCA_FQ_CODEL_FLOWS left out.
 #[test]
 fn a_changed_fq_codel_does_not_name_its_flows() {
-    let (_, flags, bytes) = wire(change_leaf(INDEX, true, &fq_codel(), String::new()));
+    let (_, flags, bytes) = wire(change_leaf(INDEX, &fq_codel(), String::new()));
     assert_eq!(flags, 0);
-    assert_eq!(bytes[12..16], [1, 0, 0x63, 0x70]);
+    assert_eq!(bytes[12..16], [1, 0, 0x62, 0x70]);
     let options = wire::attribute(&bytes[TCMSG_BYTES..], TCA_OPTIONS).unwrap();
     let kinds: Vec<u16> = wire::attributes(options).map(|(kind, _)| kind).collect();
     assert_eq!(kinds, [2, 3, 1, 4, 9]);
@@ -157,13 +170,12 @@ fn options(bucket: &Bucket) -> Vec<u8> {
 
 #[test]
 fn a_tbf_of_ours_is_read_back() {
-    for (bucket, handle, live) in [
-        (bucket(), 0x7062_0000, false),
-        (fast(), 0x7062_0000, false),
-        (bucket(), 0x7063_0000, true),
-    ] {
-        let root = root_of(answer("tbf", handle, &options(&bucket))).unwrap();
-        assert_eq!(root, Root::Ours(TbfState { live, ..bucket.to_state() }));
+    for bucket in [bucket(), fast()] {
+        for mark in [Mark::Added, Mark::Agent, Mark::Hand, Mark::Other(64)] {
+            let bucket = Bucket { mark, ..bucket };
+            let root = root_of(answer("tbf", 0x7062_0000, &options(&bucket))).unwrap();
+            assert_eq!(root, Root::Ours(bucket.to_state()));
+        }
     }
 }
 

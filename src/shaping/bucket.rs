@@ -3,6 +3,7 @@
 //!
 //! Knows the arithmetic of net/sched/sch_tbf.c and sch_api.c, and nothing of netlink.
 
+use super::mark::Mark;
 use super::queue::{FqCodel, Queue};
 use crate::policy::{Bits, BitsPerSecond, Limit, QueueKind};
 
@@ -64,6 +65,8 @@ pub struct Bucket {
     pub peak: Option<Peak>,
     /// What waits below it, and how.
     pub queue: Queue,
+    /// Who wants it so.
+    pub mark: Mark,
 }
 
 /// A burst that would not work.
@@ -107,7 +110,7 @@ impl Bucket {
             .map(BytesPerSecond::from)
             .map(|rate| Peak { rate, burst: peak_burst_bytes(limit, rate, frame, burst) });
         let limit = saturate(u64::from(burst) + queue);
-        Ok(Self { rate, burst, limit, peak, queue: Queue::Fifo })
+        Ok(Self { rate, burst, limit, peak, queue: Queue::Fifo, mark: Mark::Added })
     }
 
     /// The same bucket with the queue that the configuration names below it; MTU in bytes,
@@ -130,6 +133,11 @@ impl Bucket {
 
     /// Whether a TBF that the kernel shows is this bucket, its queue aside.
     pub fn is_shown_as(&self, state: &TbfState) -> bool {
+        self.has_numbers_of(state) && self.mark.accepts(state.mark)
+    }
+
+    /// The same, whoever set them.
+    fn has_numbers_of(&self, state: &TbfState) -> bool {
         let peak_is_same = match self.peak {
             None => state.peak_rate.0 == 0,
             Some(peak) => {
@@ -153,7 +161,7 @@ impl Bucket {
             peak_ticks: self.peak.map_or(0, |peak| ticks(peak.rate, peak.burst)),
             leaf: Leaf::Own,
             leaf_handle: 0,
-            live: false,
+            mark: self.mark,
         }
     }
 
@@ -165,7 +173,7 @@ impl Bucket {
         // No packet beyond the burst was let in (tbf_enqueue), and a limit holds the burst.
         let holds_all = new >= PACKET_BYTES_MAX.min(u64::from(from.limit));
         holds_all
-            || self.is_shown_as(from)
+            || self.has_numbers_of(from)
             || covers(new, from.rate, from.burst_ticks, from.limit)
             || covers(new, from.peak_rate, from.peak_ticks, from.limit.max(PEAK_BURST_MAX))
     }
@@ -208,8 +216,8 @@ pub struct TbfState {
     pub leaf: Leaf,
     /// Major number of that queue's handle; 0 for TBF's own.
     pub leaf_handle: u16,
-    /// Its handle says that a node agent or a person changed the limit after ADD.
-    pub live: bool,
+    /// Who set its numbers.
+    pub mark: Mark,
 }
 
 impl TbfState {
@@ -225,7 +233,7 @@ impl TbfState {
             Leaf::FqCodel(queue) => Queue::FqCodel(queue.to_wanted()),
             Leaf::Own | Leaf::Bfifo(_) | Leaf::Other(_) => Queue::Fifo,
         };
-        Bucket { rate: self.rate, burst, limit: self.limit, peak, queue }
+        Bucket { rate: self.rate, burst, limit: self.limit, peak, queue, mark: self.mark }
     }
 }
 

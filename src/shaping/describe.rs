@@ -52,8 +52,8 @@ pub fn doing(site: &Site, step: &Step) -> String {
 }
 
 /// What a plan says about the state that it would mend, for CHECK. Steps that only follow from
-/// another finding say nothing of their own; nor do the numbers of a limit that was changed after
-/// ADD, whose shape still is ADD's.
+/// another finding say nothing of their own; nor do the numbers of a limit that the node agent or a
+/// person has changed after ADD, whose shape still is ADD's.
 pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
     let steps: Vec<&Step> = batches.iter().flatten().collect();
     let creates = |hook| steps.contains(&&Step::CreateIfb(hook));
@@ -67,7 +67,7 @@ pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
         Step::AddFilter { rule, .. } => rule.matches == Match::All || !adds_hook,
         Step::LabelIfb { was, .. } => was.is_some(),
         Step::UpIfb(hook) | Step::AddTbf { place: Place::Ifb(hook), .. } => !creates(*hook),
-        Step::ChangeTbf { from, .. } => !from.live,
+        Step::ChangeTbf { from, .. } => !from.mark.is_live(),
         // Without a former one it follows a TBF that was missing, or another such step.
         Step::ReplaceLeaf { place, was, .. } => was.is_some() && !changes(*place),
         Step::ChangeLeaf { place, .. } => !changes(*place),
@@ -219,6 +219,13 @@ fn differences(from: &TbfState, to: &Bucket) -> String {
     differs("limit", format!("{} bytes", was.limit), format!("{} bytes", to.limit));
     let peak = |bucket: &Bucket| bucket.peak.map_or("none".into(), |p| bits(p.rate.0));
     differs("peak rate", peak(&was), peak(to));
+    if !to.mark.accepts(from.mark) {
+        differs(
+            "mark",
+            format!("{:?}", from.mark.to_string()),
+            format!("{:?}", to.mark.to_string()),
+        );
+    }
     if found.is_empty() {
         return "another peak burst".into();
     }

@@ -10,10 +10,6 @@ use crate::policy::Direction;
 /// Handle (major number) of our root TBF qdiscs: "pb" in ASCII.
 pub const TBF_HANDLE: u16 = 0x7062;
 
-/// Handle of a TBF whose limit was changed after ADD by the node agent or by hand ("pc"):
-/// CHECK then verifies the shape, not ADD's numbers.
-pub const TBF_HANDLE_LIVE: u16 = 0x7063;
-
 /// Majors of the handles of leaf queues that we put below our TBFs. Two, because a new queue must
 /// not have the handle of the one that it replaces.
 pub const LEAF_HANDLES: [u16; 2] = [0x7064, 0x7065];

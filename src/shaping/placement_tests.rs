@@ -1,4 +1,5 @@
 use super::super::bucket::BytesPerSecond;
+use super::super::mark::Mark;
 use super::super::queue::Queue;
 use super::super::site::{Filter, Owner};
 use super::*;
@@ -165,6 +166,7 @@ fn each_way_puts_each_direction_where_the_table_says() {
         limit: 1,
         peak: None,
         queue: Queue::Fifo,
+        mark: Mark::Added,
     };
     let (to_pod, from_pod) = (Some(bucket(1)), Some(bucket(2)));
     let buckets = Buckets { ingress: to_pod, egress: from_pod };

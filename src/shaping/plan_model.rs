@@ -55,7 +55,7 @@ pub(super) fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observ
                 Leaf::Bfifo(_) => Leaf::Bfifo(to.limit),
                 other => other.clone(),
             };
-            let state = TbfState { leaf, live: from.live, ..to.to_state() };
+            let state = TbfState { leaf, ..to.to_state() };
             set_root(observed, *place, Root::Ours(state));
         }
         Step::ReplaceLeaf { optional: true, .. } if !has_fq_codel => {}

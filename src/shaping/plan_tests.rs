@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::bucket::BytesPerSecond;
+use super::super::mark::Mark;
 use super::super::placement::{Buckets, Way};
 use super::super::queue::Queue;
 use super::super::rules::Match;
@@ -23,6 +24,7 @@ fn bucket(megabits: u64) -> Bucket {
         limit: (rate.0 / 25) as u32,
         peak: None,
         queue: Queue::Fifo,
+        mark: Mark::Added,
     }
 }
 
@@ -71,8 +73,9 @@ fn any_bucket() -> impl Strategy<Value = Bucket> {
         1 => any_queue().prop_map(Queue::FqCodel),
         2 => any_queue().prop_map(Queue::Auto),
     ];
-    (prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))], queue)
-        .prop_map(|(bucket, queue)| Bucket { queue, ..bucket })
+    let mark = prop_oneof![Just(Mark::Added), Just(Mark::Agent), Just(Mark::Hand)];
+    (prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))], queue, mark)
+        .prop_map(|(bucket, queue, mark)| Bucket { queue, mark, ..bucket })
 }
 
 fn any_leaf() -> impl Strategy<Value = Leaf> {
@@ -85,9 +88,14 @@ fn any_leaf() -> impl Strategy<Value = Leaf> {
 }
 
 fn any_root() -> impl Strategy<Value = Root> {
-    let ours = (any_bucket(), any_leaf(), any::<bool>())
-        .prop_map(|(bucket, leaf, live)| Root::Ours(TbfState { leaf, live, ..bucket.to_state() }));
-    prop_oneof![2 => Just(Root::Default), 3 => ours, 1 => Just(Root::Foreign("tbf 1:".into()))]
+    let foreign_mark = prop_oneof![4 => Just(None), 1 => Just(Some(Mark::Other(64)))];
+    let ours = (any_bucket(), any_leaf(), foreign_mark).prop_map(|(bucket, leaf, mark)| {
+        let mark = mark.unwrap_or(bucket.mark);
+        Root::Ours(TbfState { leaf, mark, ..bucket.to_state() })
+    });
+    let foreign = Just(Root::Foreign("tbf 1:".into()));
+    // On the heap: three of them by value are too much for a test's stack.
+    prop_oneof![2 => Just(Root::Default), 3 => ours, 1 => foreign].boxed()
 }
 
 fn any_ifb(hook: Hook) -> impl Strategy<Value = Ifb> {

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::mark::Mark;
 use super::super::plan;
 use super::super::site::{Hook, Observed, Root, Shape, Site};
 use super::*;
@@ -10,7 +11,14 @@ fn fq_codel(megabits: u64) -> FqCodel {
 
 fn bucket(megabits: u64, queue: Queue) -> Bucket {
     let rate = BytesPerSecond(megabits * 125_000);
-    Bucket { rate, burst: (rate.0 / 250) as u32, limit: (rate.0 / 25) as u32, peak: None, queue }
+    Bucket {
+        rate,
+        burst: (rate.0 / 250) as u32,
+        limit: (rate.0 / 25) as u32,
+        peak: None,
+        queue,
+        mark: Mark::Added,
+    }
 }
 
 #[test]

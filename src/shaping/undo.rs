@@ -79,13 +79,14 @@ fn leaf_back(place: Place, leaf: &NewLeaf, was: &Leaf) -> Option<Step> {
 #[cfg(test)]
 mod tests {
     use super::super::bucket::BytesPerSecond;
+    use super::super::mark::Mark;
     use super::super::queue::{FqCodel, Queue};
     use super::*;
 
     fn bucket(megabits: u64) -> Bucket {
         let rate = BytesPerSecond(megabits * 125_000);
         let (burst, limit) = ((rate.0 / 250) as u32, (rate.0 / 25) as u32);
-        Bucket { rate, burst, limit, peak: None, queue: Queue::Fifo }
+        Bucket { rate, burst, limit, peak: None, queue: Queue::Fifo, mark: Mark::Added }
     }
 
     #[test]
