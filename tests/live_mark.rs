@@ -71,7 +71,9 @@ fn an_add_with_the_numbers_of_a_marked_limit_signs_them() {
     let add = Call::add(&pod).way(Way::Root).limits("10M", "");
     add.ok();
     let before = Shape::of(&pod, Way::Root);
-    lab.sh("tc qdisc change dev veth0 root handle 7062: tbf rate 10mbit burst 5000 limit 36250 mpu 1");
+    lab.sh(
+        "tc qdisc change dev veth0 root handle 7062: tbf rate 10mbit burst 5000 limit 36250 mpu 1",
+    );
     add.ok();
     assert_eq!((Shape::of(&pod, Way::Root), mpu(&pod, Way::Root, "veth0")), (before, 0));
 }

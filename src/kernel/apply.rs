@@ -4,7 +4,7 @@ use super::error::KernelError;
 use super::filter;
 use super::link;
 use super::qdisc;
-use super::socket::{Request, Socket};
+use super::socket::{Answer, Request, Socket};
 use super::together::several_ifbs;
 use crate::shaping::Rule;
 use crate::shaping::describe;
@@ -134,7 +134,7 @@ impl<'a> Applier<'a> {
         let (mut done, mut first_error) = (Vec::new(), None);
         for (step, answer) in batch.into_iter().zip(answers) {
             let may_be_done = answer.as_ref().map_or_else(KernelError::is_unclear, |_| true);
-            match self.settle(step, answer.map(|_| ())) {
+            match self.settle(step, answer) {
                 Ok(()) => done.push(step.clone()),
                 Err(error) => {
                     done.extend(may_be_done.then(|| step.clone()));
@@ -146,16 +146,20 @@ impl<'a> Applier<'a> {
     }
 
     /// What follows from one step's answer.
-    fn settle(&mut self, step: &Step, answer: Result<(), KernelError>) -> Result<(), KernelError> {
+    fn settle(&mut self, step: &Step, answer: Answer) -> Result<(), KernelError> {
         if let (Step::ReplaceLeaf { place, .. }, Err(_)) = (step, &answer) {
             self.leaves[slot(*place)] = other_leaf(self.leaves[slot(*place)]);
         }
         match (step, answer) {
-            (Step::CreateIfb(hook), Ok(())) => {
-                self.ifbs[*hook as usize] = Some(self.find_ifb(*hook)?);
+            (Step::CreateIfb(hook), Ok(answer)) => {
+                let index = link::first(Ok(answer))?.map(|link| link.index);
+                self.ifbs[*hook as usize] = Some(match index {
+                    Some(index) => index,
+                    None => self.find_ifb(*hook)?,
+                });
                 Ok(())
             }
-            (Step::AddHook, Ok(())) => {
+            (Step::AddHook, Ok(_)) => {
                 self.hook = HookKind::Clsact;
                 Ok(())
             }
@@ -171,7 +175,7 @@ impl<'a> Applier<'a> {
                 Err(KernelError::NoFqCodel { doing: describe::doing(self.site, step) })
             }
             (step, Err(error)) if removes(step) && is_gone(step, &error) => Ok(()),
-            (_, answer) => answer,
+            (_, answer) => answer.map(|_| ()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Links: look one up, create, label and remove IFBs, and find a pod's host interface.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -9,7 +9,7 @@ use rtnetlink::{LinkIfb, LinkUnspec};
 
 use super::error::KernelError;
 use super::netns::NetNs;
-use super::socket::{DUMP, Request, Socket};
+use super::socket::{Answer, DUMP, Request, Socket};
 use super::wire;
 
 /// Bytes of struct ifinfomsg (include/uapi/linux/rtnetlink.h).
@@ -82,8 +82,20 @@ pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>, KernelEr
 /// # Errors
 /// What the kernel said; a missing link is `None`.
 pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, KernelError> {
-    let message = LinkUnspec::new_with_index(index).build();
-    first(socket.request(get(message, &format!("with index {index}"))))
+    first(socket.request(get_by_index(index)))
+}
+
+fn get_by_index(index: u32) -> Request {
+    get(LinkUnspec::new_with_index(index).build(), &format!("with index {index}"))
+}
+
+/// The links of these names, asked for in one send; a missing one is `None`.
+///
+/// # Errors
+/// What the kernel said.
+pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<Vec<Option<Link>>, KernelError> {
+    let requests = names.iter().map(|name| get_by_name(name)).collect();
+    socket.exchange(requests)?.into_iter().map(first).collect()
 }
 
 pub(super) fn get_by_name(name: &str) -> Request {
@@ -98,9 +110,7 @@ fn get(mut message: LinkMessage, what: &str) -> Request {
 }
 
 /// The link in the answer to a look-up.
-pub(super) fn first(
-    answer: Result<Vec<Vec<u8>>, KernelError>,
-) -> Result<Option<Link>, KernelError> {
+pub(super) fn first(answer: Answer) -> Result<Option<Link>, KernelError> {
     match answer {
         Ok(payloads) => Ok(payloads.first().and_then(|payload| Link::parse(payload))),
         Err(error) if error.is_gone() => Ok(None),
@@ -134,7 +144,8 @@ pub fn all_ifbs(socket: &mut Socket) -> Result<Vec<Link>, KernelError> {
     Ok(links.filter(|link| link.kind.as_deref() == Some("ifb")).collect())
 }
 
-/// The host's end of a pod's link, in the namespace of `host`; `None` where there is none.
+/// The host's end of a pod's link, in the namespace of `host`; `None` where there is none. With it, in
+/// the same send, the host's links of these names; none are looked up where there can be no host end.
 ///
 /// The pod says which index its peer has, and a pod could have moved either end. So the host's
 /// link must name the pod's as its peer, and the pod's namespace as the peer's.
@@ -145,36 +156,47 @@ pub fn host_end(
     host: &mut Socket,
     namespace: &NetNs,
     container: &Link,
-) -> Result<Option<Link>, KernelError> {
-    let (true, Some(index)) = (container.is_pair(), container.peer) else { return Ok(None) };
-    let Some(link) = by_index(host, index)? else { return Ok(None) };
-    let points_back = link.is_pair() && link.peer == Some(container.index);
-    if !points_back || link.peer_namespace != namespace_id(host, namespace)? {
-        return Ok(None);
+    names: &[&str],
+) -> Result<(Option<Link>, Vec<Option<Link>>), KernelError> {
+    let nothing = || (None, names.iter().map(|_| None).collect());
+    let (true, Some(index)) = (container.is_pair(), container.peer) else { return Ok(nothing()) };
+    let mut requests = vec![get_by_index(index), get_namespace_id(namespace)];
+    requests.extend(names.iter().map(|name| get_by_name(name)));
+    let mut answers = host.exchange(requests)?.into_iter();
+    let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new()));
+    let (link, namespace_id) = (first(next())?, next());
+    let points_back = |link: &Link| link.is_pair() && link.peer == Some(container.index);
+    let Some(link) = link.filter(points_back) else { return Ok(nothing()) };
+    if link.peer_namespace != namespace_id_of(namespace_id)? {
+        return Ok(nothing());
     }
-    Ok(Some(link))
+    Ok((Some(link), answers.map(first).collect::<Result<_, _>>()?))
 }
 
-/// The number by which the namespace of `socket` knows another one.
-fn namespace_id(socket: &mut Socket, other: &NetNs) -> Result<Option<i32>, KernelError> {
+/// Asks for the number by which the namespace of the socket knows another one.
+fn get_namespace_id(other: &NetNs) -> Request {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(other.raw_fd() as u32));
+    let doing = "look up the number of the pod's network namespace".into();
+    Request { doing, flags: 0, message: RouteNetlinkMessage::GetNsId(message) }
+}
+
+/// The number in the answer; `None` where it has none.
+fn namespace_id_of(answer: Answer) -> Result<Option<i32>, KernelError> {
     const NETNSA_NSID: u16 = 1;
     /// Bytes of struct rtgenmsg, padded.
     const RTGEN_BYTES: usize = 4;
-    let mut message = NsidMessage::default();
-    message.attributes.push(NsidAttribute::Fd(other.raw_fd() as u32));
-    let payloads = socket.request(Request {
-        doing: "look up the number of the pod's network namespace".into(),
-        flags: 0,
-        message: RouteNetlinkMessage::GetNsId(message),
-    })?;
+    let payloads = answer?;
     let value = payloads.first().and_then(|payload| payload.get(RTGEN_BYTES..));
     let id = value.and_then(|attributes| wire::attribute(attributes, NETNSA_NSID));
     Ok(id.and_then(|value| wire::u32_at(value, 0)).map(|id| id as i32).filter(|id| *id >= 0))
 }
 
+/// ECHO: the kernel answers with the link that it made, and so with its index, from 6.2 on
+/// (rtnl_configure_link in net/core/rtnetlink.c). An older one just acknowledges.
 pub(super) fn create_ifb(name: &str, mtu: u32, doing: String) -> Request {
     let message = RouteNetlinkMessage::NewLink(LinkIfb::new(name).mtu(mtu).build());
-    Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
+    Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, message }
 }
 
 /// Sets alias and MTU. The kernel ignores an alias at creation.

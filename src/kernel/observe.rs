@@ -14,26 +14,27 @@ use crate::shaping::site::{Filter, Hook, HookKind, Ifb, IfbState, Observed, Root
 /// # Errors
 /// What the kernel said, with what was looked up.
 pub fn observe(socket: &mut Socket, site: &Site, index: u32) -> Result<Observed, KernelError> {
-    let device = &site.device;
-    let mut requests = Vec::from(Hook::ALL.map(|hook| link::get_by_name(site.ifb(hook))));
-    if index != 0 {
-        requests.extend([qdisc::get_root(index, device), qdisc::get_hook(index, device)]);
-    }
-    let mut answers = socket.exchange(requests)?.into_iter();
-    let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new()));
-    let links = [link::first(next())?, link::first(next())?];
-    let root = qdisc::root_of(next())?;
-    let hook = qdisc::hook_of(next())?;
+    let mut links = link::by_names(socket, &Hook::ALL.map(|hook| site.ifb(hook)))?.into_iter();
+    let ifbs = Hook::ALL.map(|_| links.next().flatten());
+    observe_beside(socket, site, index, ifbs)
+}
 
-    let mut observed = Observed { root, hook, ..Observed::default() };
-    read_leaf(socket, &mut observed.root, index, device)?;
-    for (ifb, link) in observed.ifbs.iter_mut().zip(links) {
-        if let Some(link) = link {
-            *ifb = observe_ifb(socket, link)?;
-        }
-    }
+/// As [`observe`], where the links with the names of our IFBs have been looked up before.
+///
+/// # Errors
+/// As [`observe`].
+pub fn observe_beside(
+    socket: &mut Socket,
+    site: &Site,
+    index: u32,
+    ifbs: [Option<Link>; 2],
+) -> Result<Observed, KernelError> {
+    let mut observed = Observed { ifbs: ifbs.map(ifb), ..Observed::default() };
+    observe_qdiscs(socket, site, index, &mut observed)?;
+    read_leaves(socket, site, index, &mut observed)?;
     for hook in Hook::ALL {
-        observed.filters[hook as usize] = filters(socket, index, (hook, observed.hook), device)?;
+        let at = (hook, observed.hook);
+        observed.filters[hook as usize] = filters(socket, index, at, &site.device)?;
     }
     // TCX is asked for by index in the thread's own namespace, which is the host's; in a pod's
     // nobody guards anything against the pod.
@@ -41,24 +42,74 @@ pub fn observe(socket: &mut Socket, site: &Site, index: u32) -> Result<Observed,
     Ok(observed)
 }
 
-fn observe_ifb(socket: &mut Socket, link: Link) -> Result<Ifb, KernelError> {
-    if link.kind.as_deref() != Some("ifb") {
-        return Ok(Ifb::Taken(link.kind.unwrap_or_else(|| "physical".into())));
+fn ifb(link: Option<Link>) -> Ifb {
+    match link {
+        None => Ifb::Absent,
+        Some(Link { kind: Some(kind), index, up, mtu, alias, .. }) if kind == "ifb" => {
+            Ifb::Present(IfbState { index, up, mtu, alias, root: Root::default() })
+        }
+        Some(link) => Ifb::Taken(link.kind.unwrap_or_else(|| "physical".into())),
     }
-    let mut root = qdisc::root_of(socket.request(qdisc::get_root(link.index, &link.name)))?;
-    read_leaf(socket, &mut root, link.index, &link.name)?;
-    let Link { index, up, mtu, alias, .. } = link;
-    Ok(Ifb::Present(IfbState { index, up, mtu, alias, root }))
 }
 
-fn read_leaf(
+/// The root qdiscs of the interface and its IFBs, and what hangs at the interface's hooks.
+fn observe_qdiscs(
     socket: &mut Socket,
-    root: &mut Root,
+    site: &Site,
     index: u32,
-    device: &str,
+    observed: &mut Observed,
 ) -> Result<(), KernelError> {
-    if let Root::Ours(state) = root {
-        let answer = socket.request(qdisc::get_leaf(index, device));
+    let mut requests = Vec::new();
+    if index != 0 {
+        requests.push(qdisc::get_hook(index, &site.device));
+        requests.push(qdisc::get_root(index, &site.device));
+    }
+    for hook in Hook::ALL {
+        let ifb = observed.ifb_index(hook);
+        requests.extend(ifb.map(|index| qdisc::get_root(index, site.ifb(hook))));
+    }
+    if requests.is_empty() {
+        return Ok(());
+    }
+    let mut answers = socket.exchange(requests)?.into_iter();
+    let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new()));
+    if index != 0 {
+        observed.hook = qdisc::hook_of(next())?;
+        observed.root = qdisc::root_of(next())?;
+    }
+    for ifb in &mut observed.ifbs {
+        if let Ifb::Present(state) = ifb {
+            state.root = qdisc::root_of(next())?;
+        }
+    }
+    Ok(())
+}
+
+/// The leaf queues of all TBFs of ours.
+fn read_leaves(
+    socket: &mut Socket,
+    site: &Site,
+    index: u32,
+    observed: &mut Observed,
+) -> Result<(), KernelError> {
+    let mut roots = vec![(&mut observed.root, index, site.device.as_str())];
+    for (ifb, hook) in observed.ifbs.iter_mut().zip(Hook::ALL) {
+        if let Ifb::Present(IfbState { index, root, .. }) = ifb {
+            roots.push((root, *index, site.ifb(hook)));
+        }
+    }
+    let mut requests = Vec::new();
+    let mut tbfs = Vec::new();
+    for (root, index, device) in roots {
+        if let Root::Ours(state) = root {
+            requests.push(qdisc::get_leaf(index, device));
+            tbfs.push(state);
+        }
+    }
+    if requests.is_empty() {
+        return Ok(());
+    }
+    for (state, answer) in tbfs.into_iter().zip(socket.exchange(requests)?) {
         (state.leaf, state.leaf_handle) = qdisc::leaf_of(answer)?;
     }
     Ok(())

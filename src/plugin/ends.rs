@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
-use crate::kernel::observe::observe;
+use crate::kernel::observe::observe_beside;
 use crate::kernel::{KernelError, Link, NetNs, Socket, link};
 use crate::policy::{HostIngress, Limits, Placement, Settings};
 use crate::shaping::placement::{Buckets, Facts, Way};
+use crate::shaping::site::Hook;
 use crate::shaping::{Attachment, Bucket, Observed, Side, Site};
 
 /// Devices that only a BPF data plane makes: Calico's eBPF data plane and Cilium.
@@ -36,23 +37,27 @@ impl Ends {
         let mut host = Socket::open()?;
         let mut pod = Socket::open_in(&namespace)?;
         let name = &request.environment.ifname;
-        let pod_link = link::by_name(&mut pod, name)?.ok_or_else(|| KernelError::NoDevice {
+        let [ingress, egress] = &Site::ifb_names(Side::Pod, attachment);
+        let mut links = link::by_names(&mut pod, &[name, ingress, egress])?.into_iter();
+        let pod_link = links.next().flatten().ok_or_else(|| KernelError::NoDevice {
             name: name.clone(),
             place: "the pod's network namespace (CNI_NETNS)",
         })?;
-        let host_link = link::host_end(&mut host, &namespace, &pod_link)?;
-        let mut bpf_data_plane = None;
-        for device in BPF_DATA_PLANE_DEVICES {
-            if host_link.is_some() && link::by_name(&mut host, device)?.is_some() {
-                bpf_data_plane = bpf_data_plane.or(Some(device));
-            }
-        }
-        let host_end = match host_link {
-            Some(link) => Some(End::observe(host, Side::Host, link, attachment)?),
+        let pod_ifbs = Hook::ALL.map(|_| links.next().flatten());
+
+        let [ingress, egress] = &Site::ifb_names(Side::Host, attachment);
+        let names = [&[ingress.as_str(), egress], &BPF_DATA_PLANE_DEVICES[..]].concat();
+        let (host_link, links) = link::host_end(&mut host, &namespace, &pod_link, &names)?;
+        let mut links = links.into_iter();
+        let host_ifbs = Hook::ALL.map(|_| links.next().flatten());
+        let bpf_data_plane = BPF_DATA_PLANE_DEVICES.into_iter().zip(links);
+        let bpf_data_plane = bpf_data_plane.filter_map(|(name, link)| link.map(|_| name)).next();
+        let host = match host_link {
+            Some(link) => Some(End::observe(host, Side::Host, link, host_ifbs, attachment)?),
             None => None,
         };
-        let pod = End::observe(pod, Side::Pod, pod_link, attachment)?;
-        Ok(Self { pod, host: host_end, bpf_data_plane })
+        let pod = End::observe(pod, Side::Pod, pod_link, pod_ifbs, attachment)?;
+        Ok(Self { pod, host, bpf_data_plane })
     }
 
     pub(super) fn facts(&self, limits: &Limits) -> Facts<'_> {
@@ -103,10 +108,11 @@ impl End {
         mut socket: Socket,
         side: Side,
         link: Link,
+        ifbs: [Option<Link>; 2],
         attachment: &Attachment,
     ) -> Result<Self, KernelError> {
         let site = Site::new(side, &link.name, attachment);
-        let observed = observe(&mut socket, &site, link.index)?;
+        let observed = observe_beside(&mut socket, &site, link.index, ifbs)?;
         Ok(Self { socket, link, site, observed })
     }
 

@@ -160,10 +160,11 @@ pub fn plan(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batc
             build_ifb(site, hook, bucket, &observed.ifbs[hook as usize], &mut batches);
         }
     }
-    batches.push(redirect(site, wanted, observed));
+    let mut batch = redirect(site, wanted, observed);
     if let Some(bucket) = wanted.root {
-        batches.push(root(Place::Device, bucket, &observed.root));
+        batch.extend(root(Place::Device, bucket, &observed.root));
     }
+    batches.push(batch);
     batches.extend(remove(wanted, observed));
     batches.retain(|batch| !batch.is_empty());
     Ok(batches)
@@ -177,8 +178,8 @@ fn build_ifb(site: &Site, hook: Hook, bucket: Bucket, ifb: &Ifb, batches: &mut V
         batches.push(vec![Step::CreateIfb(hook)]);
         let mut batch = vec![Step::LabelIfb { hook, was: None }];
         batch.extend(root(place, bucket, &Root::Default));
+        batch.push(Step::UpIfb(hook));
         batches.push(batch);
-        batches.push(vec![Step::UpIfb(hook)]);
         return;
     };
     if !is_labelled(site, state) {
@@ -271,14 +272,13 @@ fn remove(wanted: &Shape, observed: &Observed) -> Vec<Batch> {
     if !uses_hook && observed.made_hook() && !observed.has_foreign_filters() {
         filters.push(Step::DelHook);
     }
-    let mut root = Vec::new();
     if let (None, Root::Ours(was)) = (wanted.root, &observed.root) {
-        root.push(Step::DelTbf { place: Place::Device, was: Some(was.clone()) });
+        filters.push(Step::DelTbf { place: Place::Device, was: Some(was.clone()) });
     }
     let is_there = |hook: &Hook| matches!(observed.ifbs[*hook as usize], Ifb::Present(_));
     let gone = |hook: Hook| Step::DelIfb { hook };
     let ifbs = Hook::ALL.into_iter().filter(unwanted).filter(is_there).map(gone).collect();
-    vec![filters, root, ifbs]
+    vec![filters, ifbs]
 }
 
 #[cfg(test)]

@@ -255,13 +255,13 @@ fn a_fresh_interface_is_built_inside_out() {
             vec![
                 Step::LabelIfb { hook: Hook::Ingress, was: None },
                 Step::AddTbf { place: ifb, bucket: bucket(20), replaces: None },
+                Step::UpIfb(Hook::Ingress),
             ],
-            vec![Step::UpIfb(Hook::Ingress)],
             vec![
                 Step::AddHook,
                 Step::AddFilter { hook: Hook::Ingress, rule: Rule::ALL, made_hook: true },
+                Step::AddTbf { place: root, bucket: bucket(10), replaces: None },
             ],
-            vec![Step::AddTbf { place: root, bucket: bucket(10), replaces: None }],
         ]
     );
 }

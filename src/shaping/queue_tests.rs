@@ -159,10 +159,10 @@ fn an_ifb_has_its_queue_before_it_is_up() {
     let bucket = bucket(10, Queue::Auto(fq_codel(10)));
     let wanted = Shape { root: None, redirects: [Some(bucket), None], ..Shape::default() };
     let batches = plan(&Site::example(), &wanted, &Observed::default()).unwrap();
-    let leaf = batches.iter().position(|batch| {
-        batch.iter().any(|step| matches!(step, Step::ReplaceLeaf { optional: true, .. }))
-    });
-    let up = batches.iter().position(|batch| batch.contains(&Step::UpIfb(Hook::Ingress)));
+    let mut steps = batches.iter().flatten();
+    let leaf =
+        steps.clone().position(|step| matches!(step, Step::ReplaceLeaf { optional: true, .. }));
+    let up = steps.position(|step| *step == Step::UpIfb(Hook::Ingress));
     assert!(leaf.unwrap() < up.unwrap(), "{batches:?}");
 }
 

@@ -64,8 +64,13 @@ pub struct Site {
 impl Site {
     /// The site at this end of an attachment.
     pub fn new(side: Side, device: &str, attachment: &Attachment) -> Self {
-        let ifbs = Hook::ALL.map(|hook| attachment.ifb_name(direction(side, hook)));
+        let ifbs = Self::ifb_names(side, attachment);
         Self { side, device: device.into(), ifbs, alias: attachment.alias(device) }
+    }
+
+    /// Names of the IFBs at this end of an attachment, which do not depend on its interface.
+    pub fn ifb_names(side: Side, attachment: &Attachment) -> [String; 2] {
+        Hook::ALL.map(|hook| attachment.ifb_name(direction(side, hook)))
     }
 
     /// The host's end of an attachment of which only the tag in its IFBs' names is known: enough
