@@ -36,8 +36,14 @@ pub(crate) struct Step {
 }
 
 /// The kinds of steps, in the order of an ADD.
-pub(crate) const STEPS: [&str; 5] =
-    ["look-ups", "make the IFB", "its settings, queue, up", "hook and filter", "removals"];
+pub(crate) const STEPS: [&str; 6] = [
+    "look-ups",
+    "make the IFB",
+    "its alias, TBF, up",
+    "hook, filter, root TBF",
+    "remove filter, hook, root TBF",
+    "remove the IFB",
+];
 
 /// What the plugin sends for `call`, which is made once.
 pub(crate) fn record(lab: &Lab, call: &Invocation) -> Vec<Send> {
@@ -103,7 +109,9 @@ impl Send {
         let kinds: Vec<(u16, u16)> =
             self.messages().map(|(kind, flags, _)| (kind, flags)).collect();
         let has = |kind: u16| kinds.iter().any(|(found, _)| *found == kind);
-        if has(17) || has(37) || has(45) {
+        if has(17) {
+            STEPS[5]
+        } else if has(37) || has(45) {
             STEPS[4]
         } else if kinds.iter().any(|(kind, flags)| *kind == 16 && flags & CREATE != 0) {
             STEPS[1]

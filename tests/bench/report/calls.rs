@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Page, share, spread_of, text_of, with_quartiles};
 use crate::floor::STEPS;
-use crate::plots::{bars, stacks};
+use crate::plots::{bars, short, stacks};
 use crate::statistics::{median, numbers, ratios};
 
 /// Writes the section.
@@ -126,6 +126,10 @@ fn floor(page: &mut Page, part: &Value) {
                 verb.to_owned(),
                 floor[verb]["sends"].to_string(),
                 time(&floor[verb]["requests_us"]),
+                match floor[verb]["median_us"][STEPS[5]].as_f64() {
+                    Some(us) if us > 0.0 => short(us / 1000.0),
+                    _ => String::new(),
+                },
                 time(&floor["exec_us"]),
                 time(&floor[verb]["call_us"]),
                 format!("**{}**", share(above_floor(floor, verb))),
@@ -138,6 +142,7 @@ fn floor(page: &mut Page, part: &Value) {
         "call",
         "sends",
         "requests, ms",
+        "of them: remove the IFB",
         "exec, ms",
         "call, ms",
         "call / (requests + exec)",
