@@ -5,6 +5,8 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+pub mod cache;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
