@@ -6,6 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod inventory;
+pub mod pace;
+mod read;
+#[cfg(test)]
+mod samples;
+mod show;
 
 use std::process::ExitCode;
 
@@ -22,14 +28,19 @@ struct Cli {
 
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Show what is limited on this node, and how each pod fares
+    Show(show::Options),
+}
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
 /// a command's own help names any other.
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Some(command) => match command {},
+        Some(command) => match command {
+            Command::Show(options) => show::run(&options),
+        },
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
