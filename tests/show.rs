@@ -206,3 +206,29 @@ fn a_cache_that_cannot_be_read_is_an_error_in_words() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("cannot read") && text.contains("as root"), "{text}");
 }
+
+#[test]
+fn metrics_are_those_of_tc_under_the_pods_name() {
+    let Some(lab) = Lab::open() else { return };
+    let cache = TempDir::new();
+    let pod = shaped(&lab, &cache, "cart", Way::Root, ("10M", "20M"));
+    lab.ping(&pod.eth0.pod_v4, 3, Duration::from_secs(5));
+    let text = lab.run(&[NODE, "metrics", "--cache", cache.path().to_str().unwrap()]);
+    for (direction, word) in Direction::ALL.into_iter().zip(["ingress", "egress"]) {
+        let dev = Way::Root.queue_device(&pod, &pod.eth0, direction).unwrap();
+        let tbf = witness(&lab, &dev);
+        let labels = format!(r#"namespace="shop",pod="cart",interface="eth0",direction="{word}""#);
+        for (name, value) in [
+            ("limit_bytes_per_second", &tbf["options"]["rate"]),
+            ("bytes_total", &tbf["bytes"]),
+            ("packets_total", &tbf["packets"]),
+            ("dropped_packets_total", &tbf["drops"]),
+            ("overlimits_total", &tbf["overlimits"]),
+            ("backlog_bytes", &tbf["backlog"]),
+        ] {
+            let line = format!("pod_bandwidth_{name}{{{labels}}} {value}");
+            assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
+        }
+    }
+    assert!(text.contains(r#"placement="host (root)",set_by="add""#), "{text}");
+}

@@ -7,8 +7,9 @@
 
 pub mod cache;
 pub mod inventory;
+pub mod metrics;
 pub mod pace;
-mod read;
+pub mod read;
 #[cfg(test)]
 mod samples;
 mod show;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Show what is limited on this node, and how each pod fares
     Show(show::Options),
+    /// Print what Prometheus reads, or serve it where no node agent does
+    Metrics(metrics::Options),
 }
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(command) => match command {
             Command::Show(options) => show::run(&options),
+            Command::Metrics(options) => metrics::run(options),
         },
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,8 @@ use super::inventory::{Counters, Inventory, Measured, Shaped};
 /// One direction between two readings.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pace {
+    /// Time between the two readings.
+    pub time: Duration,
     /// What passed.
     pub bits_per_second: f64,
     /// Packets that were dropped.
@@ -32,6 +34,13 @@ pub struct Row {
     pub shaped: Shaped,
     /// To the pod, and from it.
     pub paces: [Option<Pace>; 2],
+}
+
+impl Pace {
+    /// How long the limit held the pod back, at most.
+    pub fn held_back_seconds(&self) -> f64 {
+        self.held_back * self.time.as_secs_f64()
+    }
 }
 
 impl Row {
@@ -98,6 +107,7 @@ fn pace(before: &Measured, now: &Measured, time: Duration) -> Option<Pace> {
     }
     let bits_per_second = bytes as f64 * 8.0 / seconds;
     Some(Pace {
+        time,
         bits_per_second,
         drops: new.drops.wrapping_sub(old.drops),
         overlimits: new.overlimits.wrapping_sub(old.overlimits),

@@ -12,7 +12,7 @@ use crate::kernel::KernelError;
 
 /// Why nothing could be read.
 #[derive(Debug, Error)]
-pub(super) enum ReadError {
+pub enum ReadError {
     /// The runtime's cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -23,15 +23,15 @@ pub(super) enum ReadError {
 
 /// Where to read.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Source {
+pub struct Source {
     /// Folder in which the runtime keeps which pod is which
     #[arg(long, value_name = "FOLDER", default_value = cache::FOLDER)]
-    pub(super) cache: PathBuf,
+    pub cache: PathBuf,
 }
 
 /// Which pods.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Filter {
+pub struct Filter {
     /// Only pods whose NAMESPACE/NAME contains one of these
     #[arg(value_name = "POD")]
     pods: Vec<String>,
@@ -48,14 +48,14 @@ impl Source {
     ///
     /// # Errors
     /// [`ReadError`] where one of them cannot be read at all.
-    pub(super) fn read(&self) -> Result<Inventory, ReadError> {
+    pub fn read(&self) -> Result<Inventory, ReadError> {
         Ok(Inventory::read(&Cache::read(&self.cache)?)?)
     }
 }
 
 impl Filter {
     /// Whether these words ask for this one.
-    pub(super) fn takes(&self, shaped: &Shaped) -> bool {
+    pub fn takes(&self, shaped: &Shaped) -> bool {
         let pod = shaped.owner.pod();
         let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
         (self.pods.is_empty() || self.pods.iter().any(|part| pod.contains(part)))

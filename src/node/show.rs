@@ -13,6 +13,8 @@ use clap::{Args, ValueEnum};
 use super::pace::Readings;
 use super::read::{Filter, ReadError, Source};
 
+pub(super) use words::word_of;
+
 /// Options of `show`.
 #[derive(Debug, Args)]
 pub(super) struct Options {

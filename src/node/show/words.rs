@@ -38,7 +38,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Who set the numbers, in one word.
-pub(super) fn word_of(mark: Mark) -> &'static str {
+pub(in crate::node) fn word_of(mark: Mark) -> &'static str {
     match mark {
         Mark::Added => "add",
         Mark::Agent => "agent",
