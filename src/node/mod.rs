@@ -13,6 +13,7 @@ pub mod read;
 #[cfg(test)]
 mod samples;
 mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Show what is limited on this node, and how each pod fares
     Show(show::Options),
+    /// Watch who is held back, hardest first
+    Top(top::Options),
     /// Print what Prometheus reads, or serve it where no node agent does
     Metrics(metrics::Options),
 }
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(command) => match command {
             Command::Show(options) => show::run(&options),
+            Command::Top(options) => top::run(&options),
             Command::Metrics(options) => metrics::run(options),
         },
         None => match Cli::command().print_long_help() {

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use super::pace::Readings;
 use super::read::{Filter, ReadError, Source};
 
-pub(super) use words::word_of;
+pub(super) use words::{bytes, percent, rate, time, word_of};
 
 /// Options of `show`.
 #[derive(Debug, Args)]

@@ -23,17 +23,17 @@ fn prefixed(number: f64, unit: &str) -> String {
 }
 
 /// A rate.
-pub(super) fn rate(bits_per_second: f64) -> String {
+pub(in crate::node) fn rate(bits_per_second: f64) -> String {
     prefixed(bits_per_second, "bit/s")
 }
 
 /// A size.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(in crate::node) fn bytes(bytes: u64) -> String {
     prefixed(bytes as f64, "B")
 }
 
 /// A share.
-pub(super) fn percent(share: f64) -> String {
+pub(in crate::node) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
@@ -48,7 +48,7 @@ pub(in crate::node) fn word_of(mark: Mark) -> &'static str {
 }
 
 /// A time on the command line, such as `500ms` or `0s`.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
+pub(in crate::node) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 500ms or 2s"))
 }
 
