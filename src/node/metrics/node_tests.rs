@@ -49,3 +49,17 @@ fn a_node_that_cannot_be_read_says_so_in_its_metrics() {
     assert!(text.contains("\npod_bandwidth_scrape_success 0"), "{text}");
     assert!(!text.contains("reconcile"), "no agent, no counters of one: {text}");
 }
+
+#[test]
+fn every_metric_is_in_the_documentation() {
+    let page = include_str!("../../../docs/see.md");
+    let source = Source { cache: "/nonexistent".into() };
+    let agent = super::super::AgentMetrics::default();
+    let ready = super::super::Readiness::not_yet("starting");
+    let text = super::super::Metrics::new(source, Some(&agent), ready).text().unwrap();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert!(names.clone().count() > 15, "{text}");
+    for name in names {
+        assert!(page.contains(&format!("`{name}`")), "docs/see.md does not have {name}");
+    }
+}
