@@ -75,6 +75,23 @@ fn an_entry_says_which_pod_where_and_how_it_was_attached() {
     assert_eq!(attached.host_interfaces().collect::<Vec<_>>(), ["veth2b312fe4"]);
 }
 
+/// As containerd 2.4.2 under a kubelet wrote them: the pod's interface, and its loopback.
+#[test]
+fn what_a_real_runtime_wrote_is_read() {
+    let text = include_bytes!("../../tests/fixtures/containerd-2.4.2-kubelet.cache.json");
+    let attached = Attached::parse(text).unwrap();
+    assert_eq!(
+        (&*attached.pod().unwrap(), &*attached.network),
+        ("default/web", "pod-bandwidth-ptp")
+    );
+    assert!(attached.sandbox.unwrap().starts_with("/var/run/netns"));
+    assert_eq!(attached.plugin.unwrap()["capabilities"]["bandwidth"], true);
+    assert_eq!(attached.capability_args["bandwidth"]["IngressRate"], 10_000_000);
+    let text = include_bytes!("../../tests/fixtures/containerd-2.4.2-kubelet.cache-lo.json");
+    let loopback = Attached::parse(text).unwrap();
+    assert_eq!((loopback.ifname.as_str(), loopback.plugin), ("lo", None));
+}
+
 #[test]
 fn an_older_libcni_has_the_sandbox_in_the_result_alone() {
     let mut entry = entry();

@@ -83,6 +83,9 @@ pub struct Measured {
     pub counters: Counters,
 }
 
+/// Nobody limits it.
+const LOOPBACK: &str = "lo";
+
 /// Both directions, in the order in which arrays hold them.
 pub const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
@@ -144,9 +147,9 @@ impl Inventory {
         let (tbfs, links) = (stats::tbfs(&mut socket)?, stats::links(&mut socket)?);
         found.add_host(tbfs, &links);
         let mut problems = Vec::new();
-        for (tag, attached) in found.not_yet_found() {
+        for attached in found.to_look_into() {
             match inside(attached) {
-                Ok((tbfs, links)) => found.add_pod(&tag, attached, tbfs, &links),
+                Ok((tbfs, links)) => found.add_pod(attached, tbfs, &links),
                 // The runtime takes the namespace away a moment before the cache's file.
                 Err(error) if error.is_gone() => {}
                 Err(error) => problems.push(format!("{}: {error}", Owner::of(attached).pod())),
@@ -214,17 +217,18 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn add_pod(&mut self, tag: &str, attached: &Attached, tbfs: Vec<TbfStats>, links: &[Link]) {
+    fn add_pod(&mut self, attached: &Attached, tbfs: Vec<TbfStats>, links: &[Link]) {
+        let tag = tag(attached);
         for tbf in tbfs {
             let link = links.iter().find(|link| link.index == tbf.index);
             let ours = |link: &&Link| match ifb_of(link) {
-                Some((of, _)) => of == tag,
+                Some((of, _)) => of == tag.as_str(),
                 None => link.name == attached.ifname,
             };
             let Some(link) = link.filter(ours) else { continue };
             let direction = ifb_of(link).map_or(Direction::Egress, |(_, direction)| direction);
             let placement = Placement::By(Way::Pod);
-            self.add(Some(tag.to_owned()), direction, placement, link, &tbf);
+            self.add(Some(tag.clone()), direction, placement, link, &tbf);
         }
     }
 
@@ -271,9 +275,11 @@ impl<'a> Found<'a> {
         });
     }
 
-    fn not_yet_found(&self) -> Vec<(String, &'a Attached)> {
-        let all = self.by_tag.iter().map(|(tag, attached)| (tag.clone(), *attached));
-        all.filter(|(tag, _)| !self.shaped.contains_key(tag)).collect()
+    /// The attachments that are not limited on the host. containerd attaches the loopback, too, by a
+    /// network of its own: without it a pod that is limited on the host is never entered.
+    fn to_look_into(&self) -> Vec<&'a Attached> {
+        let missing = self.by_tag.iter().filter(|(tag, _)| !self.shaped.contains_key(*tag));
+        missing.map(|(_, attached)| *attached).filter(|one| one.ifname != LOOPBACK).collect()
     }
 
     fn into_sorted(self) -> Vec<Shaped> {

@@ -64,7 +64,9 @@ fn told(shaped: &[Shaped]) -> Vec<(String, String, &str, [Option<u64>; 2])> {
 #[test]
 fn on_the_host_a_pod_is_known_by_its_ifb_or_by_the_cache() {
     // given one pod with both directions, one with a root TBF alone, one at the hooks
+    let loopback = Attached { ifname: "lo".into(), ..attached("aaaa", "both", "") };
     let attached = vec![
+        loopback,
         attached("aaaa", "both", "veth1"),
         attached("bbbb", "to-it", "veth2"),
         attached("cccc", "hooks", "veth3"),
@@ -81,7 +83,7 @@ fn on_the_host_a_pod_is_known_by_its_ifb_or_by_the_cache() {
     let tbfs = [(1, 100), (2, 200), (11, 300), (13, 400), (14, 500)];
     let mut found = Found::new(&cache);
     found.add_host(tbfs.map(|(index, rate)| tbf(index, rate)).into(), &links);
-    assert!(found.not_yet_found().is_empty());
+    assert!(found.to_look_into().is_empty());
     let shaped = found.into_sorted();
     let text = str::to_owned;
     assert_eq!(
@@ -130,8 +132,8 @@ fn inside_a_pod_only_what_belongs_to_the_attachment_counts() {
         ifb(4, &other, Direction::Ingress, "net1"),
     ];
     let mut found = Found::new(&cache);
-    let (tag, attached) = found.not_yet_found().remove(0);
-    found.add_pod(&tag, attached, (1..=4).map(|index| tbf(index, 100)).collect(), &links);
+    let attached = found.to_look_into().remove(0);
+    found.add_pod(attached, (1..=4).map(|index| tbf(index, 100)).collect(), &links);
     let shaped = found.into_sorted();
     let limited = [Some(800), Some(800)];
     assert_eq!(told(&shaped), [("default/p".to_owned(), "pod".to_owned(), "eth0", limited)]);
