@@ -21,6 +21,9 @@ const LISTS: [(&str, &str, &[&str]); 2] = [
 
 const ENTRY: &str = "replace-bandwidth-entry.json";
 
+/// What goes to Prometheus and Grafana.
+const MONITORING: [&str; 2] = ["alert-rules.yaml", "grafana-dashboard.json"];
+
 fn conf() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")
 }
@@ -54,6 +57,7 @@ fn entry() -> Value {
 fn every_file_in_conf_is_tested_and_described() -> TestResult {
     let readme = fs::read_to_string(conf().join("README.md"))?;
     let mut tested: Vec<&str> = LISTS.iter().map(|list| list.0).chain([ENTRY]).collect();
+    tested.extend(MONITORING);
     tested.sort_unstable();
 
     assert_eq!(names()?, tested, "conf/ and the table of this test differ");
@@ -94,4 +98,44 @@ fn every_list_ends_with_the_entry_that_the_drop_in_has() -> TestResult {
 #[test]
 fn the_calico_list_sorts_before_the_one_that_calico_installs() {
     assert!(LISTS[0].0 < "10-calico.conflist");
+}
+
+/// The names of our metrics in a text, as Prometheus has them.
+fn metrics(text: &str) -> Vec<&str> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    text.match_indices("pod_bandwidth_")
+        .map(|(start, _)| &text[start..])
+        .map(|rest| &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())])
+        .collect()
+}
+
+/// docs/see.md has the metrics, and a test beside the code compares it with what the program tells.
+#[test]
+fn every_metric_of_the_dashboard_and_the_alerts_is_one_of_the_documentation() -> TestResult {
+    let page = fs::read_to_string(conf().join("../docs/see.md"))?;
+    for name in MONITORING {
+        let text = fs::read_to_string(conf().join(name))?;
+        let asked = metrics(&text);
+        assert!(asked.len() > 5, "{name} asks for few metrics: {asked:?}");
+        for metric in asked {
+            // A histogram is three of them.
+            let metric = metric.strip_suffix("_bucket").unwrap_or(metric);
+            assert!(page.contains(&format!("`{metric}`")), "{name}: {metric} is not documented");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_dashboard_is_json_and_asks_only_its_own_data_source() -> TestResult {
+    let dashboard = read("grafana-dashboard.json")?;
+    let panels = dashboard["panels"].as_array().ok_or("no panels")?;
+    assert!(!panels.is_empty());
+    for panel in panels {
+        let targets = panel["targets"].as_array().ok_or(format!("no queries: {panel}"))?;
+        for source in targets.iter().chain([panel]).map(|at| &at["datasource"]["uid"]) {
+            assert_eq!(source, "${datasource}", "{panel}");
+        }
+    }
+    Ok(())
 }

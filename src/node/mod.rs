@@ -5,6 +5,16 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+pub mod cache;
+pub mod inventory;
+pub mod metrics;
+pub mod pace;
+pub mod read;
+#[cfg(test)]
+mod samples;
+mod show;
+mod top;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -20,14 +30,25 @@ struct Cli {
 
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Show what is limited on this node, and how each pod fares
+    Show(show::Options),
+    /// Watch who is held back, hardest first
+    Top(top::Options),
+    /// Print what Prometheus reads, or serve it where no node agent does
+    Metrics(metrics::Options),
+}
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
 /// a command's own help names any other.
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Some(command) => match command {},
+        Some(command) => match command {
+            Command::Show(options) => show::run(&options),
+            Command::Top(options) => top::run(&options),
+            Command::Metrics(options) => metrics::run(options),
+        },
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
