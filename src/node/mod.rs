@@ -5,7 +5,9 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod cache;
+pub mod call;
 
 use std::process::ExitCode;
 
@@ -22,14 +24,17 @@ struct Cli {
 
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Follow the annotations of this node's running pods, and keep their limits as they are to be
+    Agent(agent::Options),
+}
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
 /// a command's own help names any other.
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Some(command) => match command {},
+        Some(Command::Agent(options)) => agent::run(options),
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
