@@ -105,11 +105,19 @@ impl Call {
     ) -> Result<Limits, PolicyError> {
         let (all, some) = (self.declares(ANNOTATIONS), self.declares("bandwidth"));
         let passes = |key: &str| all || (some && key.starts_with("kubernetes.io/"));
-        let annotations: Map<String, Value> = annotations
-            .into_iter()
-            .filter(|(key, _)| passes(key))
-            .map(|(key, value)| (key.clone(), json!(value)))
-            .collect();
+        self.limits_by_hand(annotations.into_iter().filter(|(key, _)| passes(key)))
+    }
+
+    /// The same, whatever the list declares: a person asks.
+    ///
+    /// # Errors
+    /// As [`Call::limits`].
+    pub fn limits_by_hand<'a>(
+        &self,
+        annotations: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Result<Limits, PolicyError> {
+        let annotations: Map<String, Value> =
+            annotations.into_iter().map(|(key, value)| (key.clone(), json!(value))).collect();
         // Not the cached `bandwidth`: it is what the annotations were at ADD.
         let mut config = self.entry.clone();
         config.insert("runtimeConfig".into(), json!({ ANNOTATIONS: annotations }));

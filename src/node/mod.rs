@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod cache;
 pub mod call;
+pub mod set;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Follow the annotations of this node's running pods, and keep their limits as they are to be
     Agent(agent::Options),
+    /// Give a running pod another limit by hand
+    Set(set::Options),
 }
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
@@ -35,6 +38,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::Agent(options)) => agent::run(options),
+        Some(Command::Set(options)) => set::run(&options),
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

@@ -17,6 +17,9 @@ use crate::shaping::Mark;
 /// A slow look leaves pods alone that have nothing and are to have nothing, but for each of so many.
 const IDLE_LOOKS: u32 = 20;
 
+/// The interface that kubelet asks for: it always has this name.
+const KUBELETS: &str = "eth0";
+
 /// The agent's hands.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -102,13 +105,6 @@ impl Worker {
         self.known.values().filter(rests).map(|known| known.pod.clone()).collect()
     }
 
-    /// How many attachments have a limit, and how many are not as they are to be.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        let limited = |known: &&Known| known.limits.is_some_and(|limits| !limits.is_empty());
-        let wrong = |known: &&Known| known.problem.is_some();
-        (self.known.values().filter(limited).count(), self.known.values().filter(wrong).count())
-    }
-
     fn look_at(
         &mut self,
         name: &PodName,
@@ -126,8 +122,15 @@ impl Worker {
             problem: None,
         });
         let log = Log::open(&<_>::default(), format!("pod {name} interface {}", attached.ifname));
-        let result = Call::new(attached, &self.folders).map_err(Trouble::Call).and_then(|call| {
-            let (limits, trouble) = match call.limits(&wanted.annotations(name, pod)) {
+        let annotations = wanted.annotations(name, pod);
+        let call = Call::new(attached, &self.folders).map_err(Trouble::Call);
+        let asks = !annotations.is_empty() && attached.ifname == KUBELETS;
+        if matches!(call, Err(Trouble::Call(CallError::NotInList { .. }))) && !asks {
+            // Another network's interface, or lo: no business of ours.
+            return None;
+        }
+        let result = call.and_then(|call| {
+            let (limits, trouble) = match call.limits(&annotations) {
                 Ok(limits) => (Some(limits), None),
                 // What held goes on to hold, and is repaired.
                 Err(error) => (known.limits, Some(Trouble::Annotation(error.to_string()))),
