@@ -24,6 +24,8 @@ pub mod qdisc;
 pub mod sandbox;
 mod selector;
 pub mod socket;
+#[cfg(feature = "node")]
+pub mod stats;
 mod take_back;
 #[cfg(any(test, fuzzing))]
 mod testing;

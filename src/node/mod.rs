@@ -5,10 +5,18 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
-pub mod agent;
+mod agent;
 pub mod cache;
 pub mod call;
-pub mod set;
+pub mod inventory;
+pub mod metrics;
+pub mod pace;
+pub mod read;
+#[cfg(test)]
+mod samples;
+mod set;
+mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -30,6 +38,12 @@ enum Command {
     Agent(agent::Options),
     /// Give a running pod another limit by hand
     Set(set::Options),
+    /// Show what is limited on this node, and how each pod fares
+    Show(show::Options),
+    /// Watch who is held back, hardest first
+    Top(top::Options),
+    /// Print what Prometheus reads, or serve it where no node agent does
+    Metrics(metrics::Options),
 }
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
@@ -37,8 +51,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Some(Command::Agent(options)) => agent::run(options),
-        Some(Command::Set(options)) => set::run(&options),
+        Some(command) => match command {
+            Command::Agent(options) => agent::run(options),
+            Command::Set(options) => set::run(&options),
+            Command::Show(options) => show::run(&options),
+            Command::Top(options) => top::run(&options),
+            Command::Metrics(options) => metrics::run(options),
+        },
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

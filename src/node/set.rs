@@ -32,7 +32,7 @@ again. The node agent does not revert it before. Run it on the pod's node, as ro
 /// Whose limit, and which.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub struct Options {
+pub(super) struct Options {
     /// The pod
     #[arg(value_name = "NAMESPACE/POD")]
     pod: String,
@@ -81,7 +81,7 @@ enum SetError {
 
 /// Sets the limits and says what holds now.
 #[must_use]
-pub fn run(options: &Options) -> ExitCode {
+pub(super) fn run(options: &Options) -> ExitCode {
     match set(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,6 +8,7 @@ use kube::runtime::events::{Event as Told, EventType, Recorder, Reporter};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 
+use super::backoff::Doubling;
 use super::wanted::PodName;
 use crate::log::Log;
 
@@ -32,13 +33,14 @@ pub(super) enum Seen {
 pub(super) fn watch(client: &Client, node: &str) -> impl Stream<Item = Seen> + use<> {
     let of_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let pods = Api::<PartialObjectMeta<Pod>>::all(client.clone());
-    let pods = watcher(pods, of_node).default_backoff().map(|seen| match seen {
+    let pods = watcher(pods, of_node).backoff(Doubling::default()).map(|seen| match seen {
         Ok(event) => Seen::Pods(event),
         Err(error) => Seen::Away(format!("watching pods: {}", chain(&error))),
     });
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
-    let namespaces =
-        watcher(namespaces, watcher::Config::default()).default_backoff().map(|seen| match seen {
+    let namespaces = watcher(namespaces, watcher::Config::default())
+        .backoff(Doubling::default())
+        .map(|seen| match seen {
             Ok(event) => Seen::Namespaces(event),
             Err(error) => Seen::Away(format!("watching namespaces: {}", chain(&error))),
         });

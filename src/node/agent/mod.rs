@@ -4,6 +4,7 @@
 //! at everything, and the end. All work is done here, on one thread; the kernel is the only state, and
 //! what is remembered only keeps the log short.
 
+mod backoff;
 mod cluster;
 mod listed;
 mod sweeper;
@@ -11,15 +12,18 @@ mod wanted;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use futures_util::stream::StreamExt;
 use kube::Client;
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -30,6 +34,8 @@ use self::wanted::{PodName, Wanted};
 use self::worker::{Problem, Why, Worker};
 use super::cache::{self, Cache};
 use super::call::{self, Folders};
+use super::metrics::{AgentMetrics, Metrics, Readiness, serve};
+use super::read::Source;
 use crate::kernel::KernelError;
 use crate::kernel::monitor::Monitor;
 use crate::log::Log;
@@ -46,7 +52,7 @@ const TOGETHER: usize = 256;
 
 /// Where, and for which node.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// The name of this node at the API server
     #[arg(long, value_name = "NAME")]
     node_name: String,
@@ -59,6 +65,9 @@ pub struct Options {
     /// Folder in which this process sees the node's network namespaces [default: where the cache says]
     #[arg(long, value_name = "FOLDER")]
     netns_dir: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9464")]
+    listen: SocketAddr,
 }
 
 /// Why the agent cannot work.
@@ -70,15 +79,16 @@ enum AgentError {
         "there is no way to the API server: {0}; run it in a pod with a ServiceAccount, or set KUBECONFIG"
     )]
     Client(#[from] Box<kube::Error>),
+    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
+    Listen { address: SocketAddr, error: std::io::Error },
     #[error("{0}")]
     Kernel(#[from] KernelError),
-    #[error("the watch on the API server has ended, which it never should")]
-    WatchEnded,
+    #[error("{0} has ended, which it never should")]
+    Ended(&'static str),
 }
 
 /// Runs until SIGTERM or SIGINT, and leaves all limits as they are.
-#[must_use]
-pub fn run(options: Options) -> ExitCode {
+pub(super) fn run(options: Options) -> ExitCode {
     let log = Log::open(&<_>::default(), format!("agent on {}", options.node_name));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(AgentError::from).and_then(|runtime| {
@@ -104,6 +114,8 @@ struct Agent<'a> {
     wanted: Wanted,
     worker: Worker,
     sweeper: Sweeper,
+    metrics: AgentMetrics,
+    readiness: Readiness,
     /// Told once.
     away: bool,
     bad_cache: Option<String>,
@@ -112,14 +124,17 @@ struct Agent<'a> {
 impl<'a> Agent<'a> {
     fn new(options: &'a Options, client: Client, log: &'a Log) -> Self {
         let folders = Folders { net: options.net_dir.clone(), netns: options.netns_dir.clone() };
+        let metrics = AgentMetrics::default();
         Self {
             options,
             log,
             events: Events::new(client.clone(), &options.node_name),
             client,
             wanted: Wanted::default(),
-            worker: Worker::new(folders),
+            worker: Worker::new(folders, metrics.clone()),
             sweeper: Sweeper::default(),
+            metrics,
+            readiness: Readiness::not_yet("the API server has not told of the pods yet"),
             away: false,
             bad_cache: None,
         }
@@ -130,6 +145,7 @@ impl<'a> Agent<'a> {
         let mut interrupted = signal(SignalKind::interrupt())?;
         // Before the first look, so that nothing is missed between.
         let mut kernel = Monitor::open()?;
+        let mut server = pin!(serve(self.listener().await?, Arc::new(self.metrics())));
         let mut seen = pin!(watch(&self.client, &self.options.node_name).ready_chunks(TOGETHER));
         let mut slow = interval(SLOW_LOOK);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,16 +155,30 @@ impl<'a> Agent<'a> {
             tokio::select! {
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
-                seen = seen.next() => self.follow(seen.ok_or(AgentError::WatchEnded)?),
+                seen = seen.next() => {
+                    self.follow(seen.ok_or(AgentError::Ended("the watch on the API server"))?);
+                }
                 news = kernel.changes() => changed.add(news?),
                 () = sleep_until(changed.due()), if changed.is_any() => {
                     self.repair(std::mem::take(&mut changed));
                 }
                 _ = slow.tick() => self.look_at_all(),
+                () = &mut server => return Err(AgentError::Ended("the HTTP server")),
             }
         }
         self.log.info("ended; all limits stay as they are");
         Ok(())
+    }
+
+    async fn listener(&self) -> Result<TcpListener, AgentError> {
+        let address = self.options.listen;
+        let listener = TcpListener::bind(address).await;
+        listener.map_err(|error| AgentError::Listen { address, error })
+    }
+
+    fn metrics(&self) -> Metrics {
+        let source = Source { cache: self.options.cache_dir.clone() };
+        Metrics::new(source, Some(&self.metrics), self.readiness.clone())
     }
 
     /// Follows what the API server said.
@@ -172,6 +202,7 @@ impl<'a> Agent<'a> {
         }
         if !was_complete {
             self.log.info(&format!("{} pods are known", self.wanted.pods().count()));
+            self.readiness.set(Ok(()));
         }
         if every {
             pods = self.wanted.pods().map(|(name, _)| name.clone()).collect();

@@ -2,6 +2,7 @@
 //! wrong, so that nothing is told twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use super::wanted::{KnownPod, PodName, Wanted};
 use crate::cni::CniError;
@@ -10,6 +11,7 @@ use crate::kernel::{Socket, link};
 use crate::log::Log;
 use crate::node::cache::{Attached, Cache};
 use crate::node::call::{Call, CallError, Folders};
+use crate::node::metrics::AgentMetrics;
 use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
 use crate::policy::{Direction, Limits};
 use crate::shaping::Mark;
@@ -27,6 +29,7 @@ pub(super) struct Worker {
     /// By the attachment's tag.
     known: BTreeMap<String, Known>,
     looks: u32,
+    metrics: AgentMetrics,
 }
 
 /// What is known of an attachment.
@@ -65,8 +68,8 @@ pub(super) enum Why {
 
 impl Worker {
     /// One that has done nothing yet.
-    pub(super) fn new(folders: Folders) -> Self {
-        Self { folders, known: BTreeMap::new(), looks: 0 }
+    pub(super) fn new(folders: Folders, metrics: AgentMetrics) -> Self {
+        Self { folders, known: BTreeMap::new(), looks: 0, metrics }
     }
 
     /// Looks at these pods. Returns what is newly wrong.
@@ -138,7 +141,10 @@ impl Worker {
             if let Some(limits) = limits
                 && !(why == Why::Slow && known.may_wait(limits, looks))
             {
-                known.bring(&call, limits, &log)?;
+                let start = Instant::now();
+                let brought = known.bring(&call, limits, &log);
+                self.metrics.reconciled(start.elapsed(), brought.is_ok());
+                brought?;
             }
             trouble.map_or(Ok(()), Err)
         });
