@@ -15,6 +15,8 @@ pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod link;
+#[cfg(feature = "node")]
+pub mod monitor;
 pub mod netns;
 pub mod observe;
 pub mod privilege;

@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::shaping::Attachment;
+
 /// Where libcni keeps it (CacheDir in libcni/api.go). containerd and CRI-O do not choose another.
 pub const FOLDER: &str = "/var/lib/cni/results";
 
@@ -20,7 +22,7 @@ pub const FOLDER: &str = "/var/lib/cni/results";
 const KIND: &str = "cniCacheV1";
 
 /// The `type` of our entry in a conflist.
-const PLUGIN: &str = "pod-bandwidth";
+pub const PLUGIN: &str = "pod-bandwidth";
 
 /// Largest file that is read: all annotations of a pod are at most 256 KiB, and a conflist is short.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -180,6 +182,17 @@ impl Attached {
     pub fn pod(&self) -> Option<String> {
         let is_known = !self.namespace.is_empty() && !self.name.is_empty();
         is_known.then(|| format!("{}/{}", self.namespace, self.name))
+    }
+
+    /// What the names of its IFBs end with.
+    pub fn tag(&self) -> String {
+        Attachment {
+            network: self.network.clone(),
+            container_id: self.container_id.clone(),
+            ifname: self.ifname.clone(),
+            pod: None,
+        }
+        .tag()
     }
 
     /// The interfaces outside of the pod that the result names: in a chain, the host's end of its link.

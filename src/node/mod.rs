@@ -5,13 +5,16 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+mod agent;
 pub mod cache;
+pub mod call;
 pub mod inventory;
 pub mod metrics;
 pub mod pace;
 pub mod read;
 #[cfg(test)]
 mod samples;
+mod set;
 mod show;
 mod top;
 
@@ -31,6 +34,10 @@ struct Cli {
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Follow the annotations of this node's running pods, and keep their limits as they are to be
+    Agent(agent::Options),
+    /// Give a running pod another limit by hand
+    Set(set::Options),
     /// Show what is limited on this node, and how each pod fares
     Show(show::Options),
     /// Watch who is held back, hardest first
@@ -45,6 +52,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(command) => match command {
+            Command::Agent(options) => agent::run(options),
+            Command::Set(options) => set::run(&options),
             Command::Show(options) => show::run(&options),
             Command::Top(options) => top::run(&options),
             Command::Metrics(options) => metrics::run(options),

@@ -6,6 +6,7 @@ mod check;
 mod del;
 mod ends;
 mod gc;
+pub mod leak;
 pub mod reconcile;
 mod status;
 

@@ -113,6 +113,13 @@ impl Cluster {
         self.script.wait().ok()
     }
 
+    /// A command in the node's namespaces, its processes included, with KUBECONFIG set.
+    pub fn enter(&self, argv: &[&str]) -> Command {
+        let mut command = script(&self.folder, &["exec"]);
+        command.arg("--").args(argv);
+        command
+    }
+
     /// A call of the API: the answer, or what the server or curl did not like.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let mut child = script(&self.folder, &["api", method, path])
@@ -137,6 +144,12 @@ impl Cluster {
     /// A call that must succeed.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         self.call(method, path, body).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Gives a pod of the namespace "default" other annotations; null takes one away.
+    pub fn annotate(&self, pod: &str, annotations: &Value) {
+        let patch = json!({"metadata": {"annotations": annotations}});
+        self.api("PATCH", &format!("/api/v1/namespaces/default/pods/{pod}"), Some(&patch));
     }
 
     /// A file of the node as this process sees it.
