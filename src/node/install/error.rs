@@ -72,7 +72,13 @@ pub(super) enum EntryError {
     #[error("an entry has \"type\": \"pod-bandwidth\"")]
     Type,
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(Box<PolicyError>),
+}
+
+impl From<PolicyError> for EntryError {
+    fn from(error: PolicyError) -> Self {
+        Self::Policy(Box::new(error))
+    }
 }
 
 /// What helps against an error of a file.

@@ -92,7 +92,6 @@ fn try_install(options: &InstallOptions) -> Result<(), InstallError> {
     let plugin = program::source(options.plugin.as_deref())?;
     let Folders { bin_dir, net_dir } = &options.folders;
     if options.dry_run {
-        // First what may be refused.
         let edit = edit::plan(net_dir, Wanted::Entry(&entry))?;
         if program::install(&plugin, bin_dir, true)? {
             println!("would copy {} to {}", plugin.display(), bin_dir.join(entry::OURS).display());
@@ -101,6 +100,8 @@ fn try_install(options: &InstallOptions) -> Result<(), InstallError> {
         return Ok(());
     }
     let pass = || {
+        // What is refused leaves nothing behind, not even the program.
+        edit::plan(net_dir, Wanted::Entry(&entry))?;
         if program::install(&plugin, bin_dir, false)? {
             eprintln!("pod-bandwidth: {} was copied", bin_dir.join(entry::OURS).display());
         }

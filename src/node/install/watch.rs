@@ -1,11 +1,13 @@
 //! `install --watch`: the installation is repaired whenever another program writes the list.
 //!
 //! The folder is watched before it is read, so no change falls between. Our own write is known by its
-//! hash. Where two programs both insist, [`REST`] bounds what that costs.
+//! hash. Where two programs both insist (Cilium with `cni.exclusive` undoes every change of its file at
+//! once), each round takes longer, up to a minute: no loop, and the log says who wins when.
 
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,6 +32,12 @@ const CHANGES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
 /// After an event, in ms: what comes within it is one change.
 const REST: u16 = 20;
 
+/// So many repairs one soon after the other double the rest.
+const ROUNDS: u32 = 50;
+
+/// A repair this long after the one before it is no answer to it.
+const SOON: Duration = Duration::from_secs(3);
+
 /// A look without an event, in ms: what a link points at may change, and the program may go.
 const LOOK: u16 = 60_000;
 
@@ -53,7 +61,7 @@ pub(super) fn watch(
                 Heard::Nothing => watcher.settled = None,
                 Heard::Change => {
                     // Nothing is right because of it: it only saves looks at half of a change.
-                    if wait(&signals, None, REST)? == Heard::Stop {
+                    if wait(&signals, None, watcher.rest())? == Heard::Stop {
                         return Ok(());
                     }
                 }
@@ -72,6 +80,9 @@ struct Watcher {
     settled: Option<[u8; 32]>,
     /// What was said last, so that it is said once.
     said: String,
+    /// When it last wrote, and how many times each soon after the one before.
+    repaired: Option<Instant>,
+    rounds: u32,
 }
 
 impl Watcher {
@@ -87,6 +98,9 @@ impl Watcher {
                 let settled = edit.after.as_ref().unwrap_or(&edit.before);
                 self.settled = Some(hash(&edit.path, settled.as_bytes()));
                 self.said.clear();
+                if edit.after.is_some() {
+                    self.count(&edit.path);
+                }
             }
             Err(error) => {
                 self.settled = None;
@@ -97,6 +111,27 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    fn count(&mut self, path: &Path) {
+        let soon = SOON + 2 * Duration::from_millis(self.rest().into());
+        let is_soon = self.repaired.is_some_and(|last| last.elapsed() < soon);
+        self.rounds = if is_soon { self.rounds + 1 } else { 0 };
+        self.repaired = Some(Instant::now());
+        if self.rounds == ROUNDS {
+            eprintln!(
+                "pod-bandwidth: another program writes {} again and again; from now on the entry is \
+                 put back more and more slowly. If that is Cilium: its Helm value cni.exclusive=false \
+                 lets others write there",
+                path.display()
+            );
+        }
+    }
+
+    /// How long after an event it looks, in ms.
+    fn rest(&self) -> u16 {
+        let doublings = (self.rounds / ROUNDS).min(16);
+        u16::try_from(u32::from(REST) << doublings).unwrap_or(LOOK).min(LOOK)
     }
 }
 
@@ -161,4 +196,22 @@ fn drain(inotify: &Inotify) -> bool {
         is_same &= !events.iter().any(|event| event.mask.intersects(gone));
     }
     is_same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_insists_too_makes_each_round_longer() {
+        let mut watcher = Watcher::default();
+        let mut repair = |times: u32| {
+            (0..times).for_each(|_| watcher.count(Path::new("10-cilium.conflist")));
+            watcher.rest()
+        };
+        assert_eq!(repair(ROUNDS), REST, "an installer that writes some times is followed at once");
+        assert_eq!(repair(1), 2 * REST);
+        assert_eq!(repair(ROUNDS), 4 * REST);
+        assert_eq!(repair(100 * ROUNDS), LOOK);
+    }
 }
