@@ -15,6 +15,8 @@ pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod link;
+#[cfg(feature = "node")]
+pub mod monitor;
 pub mod netns;
 pub mod observe;
 pub mod privilege;
@@ -22,6 +24,8 @@ pub mod qdisc;
 pub mod sandbox;
 mod selector;
 pub mod socket;
+#[cfg(feature = "node")]
+pub mod stats;
 mod take_back;
 #[cfg(any(test, fuzzing))]
 mod testing;

@@ -231,10 +231,10 @@ pub(super) const DUMP: u16 = NLM_F_DUMP;
 
 /// A message as it came.
 pub(super) struct Message<'a> {
-    kind: u16,
+    pub(super) kind: u16,
     flags: u16,
     pub(super) sequence: u32,
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {

@@ -5,7 +5,19 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+mod agent;
+pub mod cache;
+pub mod call;
 mod install;
+pub mod inventory;
+pub mod metrics;
+pub mod pace;
+pub mod read;
+#[cfg(test)]
+mod samples;
+mod set;
+mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -25,6 +37,16 @@ struct Cli {
 enum Command {
     Install(install::InstallOptions),
     Uninstall(install::UninstallOptions),
+    /// Follow the annotations of this node's running pods, and keep their limits as they are to be
+    Agent(agent::Options),
+    /// Give a running pod another limit by hand
+    Set(set::Options),
+    /// Show what is limited on this node, and how each pod fares
+    Show(show::Options),
+    /// Watch who is held back, hardest first
+    Top(top::Options),
+    /// Print what Prometheus reads, or serve it where no node agent does
+    Metrics(metrics::Options),
 }
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
@@ -35,6 +57,11 @@ pub fn main() -> ExitCode {
         Some(command) => match command {
             Command::Install(options) => install::install(&options),
             Command::Uninstall(options) => install::uninstall(&options),
+            Command::Agent(options) => agent::run(options),
+            Command::Set(options) => set::run(&options),
+            Command::Show(options) => show::run(&options),
+            Command::Top(options) => top::run(&options),
+            Command::Metrics(options) => metrics::run(options),
         },
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,8 @@
 //! CHECK: the plan is empty, or the findings say what it would mend.
 
 use super::add::prev_result;
-use super::attachment;
 use super::ends::{End, Ends};
+use super::{attachment, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::policy::{Limits, Settings};
@@ -15,7 +15,7 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
-    let ends = Ends::open(request, &attachment(request))?;
+    let ends = Ends::open(netns(request), &attachment(request))?;
     let mut found = Vec::new();
     let mut taken = Vec::new();
     for way in ends.ways(&settings) {
@@ -25,7 +25,7 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
             Err(conflict) => taken.push(format!("placement {way}: {conflict}")),
         }
     }
-    let chosen = decide(&settings, &request.environment.ifname, &ends.facts(&limits));
+    let chosen = decide(&settings, &request.environment.ifname, &ends.facts(limits.directions()));
     let chosen = chosen.ok().map(|decision| decision.way);
     // The way with the fewest findings is the one that ADD took; auto's choice breaks a tie.
     let nearest =

@@ -5,7 +5,7 @@
 //! the pod goes with its namespace.
 
 use super::ends::{End, Ends};
-use super::{TRIES, attachment};
+use super::{TRIES, attachment, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::Applier;
@@ -53,7 +53,7 @@ fn remove_once(request: &Request, log: &Log) -> Left {
     let attachment = attachment(request);
     let mut left = Left::default();
     if request.environment.netns.is_some() {
-        match Ends::open(request, &attachment) {
+        match Ends::open(netns(request), &attachment) {
             Ok(mut ends) => {
                 left.pod = ends.pod.clear();
                 if let Some(host) = &mut ends.host {

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use crate::cni::CniError;
 use crate::cni::error::Code;
-use crate::cni::{CniError, Request};
 use crate::kernel::observe::observe_beside;
 use crate::kernel::{KernelError, Link, NetNs, Socket, link};
-use crate::policy::{HostIngress, Limits, Placement, Settings};
+use crate::policy::{Direction, HostIngress, Limits, Placement, Settings};
 use crate::shaping::placement::{Buckets, Facts, Way};
-use crate::shaping::site::Hook;
-use crate::shaping::{Attachment, Bucket, Observed, Side, Site};
+use crate::shaping::site::{Hook, Ifb, Place, Root};
+use crate::shaping::{Attachment, Bucket, Observed, Side, Site, TbfState};
 
 /// Devices that only a BPF data plane makes: Calico's eBPF data plane and Cilium.
 const BPF_DATA_PLANE_DEVICES: [&str; 3] = ["bpfin.cali", "cilium_host", "cilium_net"];
@@ -31,12 +31,11 @@ pub(super) struct Ends {
 
 impl Ends {
     /// Opens and observes both ends of an attachment.
-    pub(super) fn open(request: &Request, attachment: &Attachment) -> Result<Self, CniError> {
-        let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
+    pub(super) fn open(netns: &Path, attachment: &Attachment) -> Result<Self, CniError> {
         let namespace = open_namespace(netns)?;
         let mut host = Socket::open()?;
         let mut pod = Socket::open_in(&namespace)?;
-        let name = &request.environment.ifname;
+        let name = &attachment.ifname;
         let [ingress, egress] = &Site::ifb_names(Side::Pod, attachment);
         let mut links = link::by_names(&mut pod, &[name, ingress, egress])?.into_iter();
         let pod_link = links.next().flatten().ok_or_else(|| KernelError::NoDevice {
@@ -60,11 +59,12 @@ impl Ends {
         Ok(Self { pod, host, bpf_data_plane })
     }
 
-    pub(super) fn facts(&self, limits: &Limits) -> Facts<'_> {
+    /// `limited` are the directions that have a limit.
+    pub(super) fn facts(&self, limited: [bool; 2]) -> Facts<'_> {
         Facts {
             host: self.host.as_ref().map(|end| (end.site.device.as_str(), &end.observed)),
             bpf_data_plane: self.bpf_data_plane,
-            limited: [limits.ingress.is_some(), limits.egress.is_some()],
+            limited,
         }
     }
 
@@ -93,6 +93,12 @@ impl Ends {
         }
     }
 
+    /// The TBF of ours that holds a direction, wherever it is.
+    pub(super) fn found(&self, direction: Direction) -> Option<&TbfState> {
+        let ends = self.host.iter().chain([&self.pod]);
+        ends.flat_map(|end| end.tbfs()).find_map(|(of, tbf)| (of == direction).then_some(tbf))
+    }
+
     /// As [`Ends::at`], to work on them.
     pub(super) fn at_mut(&mut self, way: Way) -> Option<(&mut End, Option<&mut End>)> {
         match (way.side(), &mut self.host) {
@@ -114,6 +120,21 @@ impl End {
         let site = Site::new(side, &link.name, attachment);
         let observed = observe_beside(&mut socket, &site, link.index, ifbs)?;
         Ok(Self { socket, link, site, observed })
+    }
+
+    /// The TBFs of ours at this end, and the direction that each holds: what is behind a hook counts
+    /// before the root.
+    fn tbfs(&self) -> impl Iterator<Item = (Direction, &TbfState)> {
+        let behind = |hook: Hook| match &self.observed.ifbs[hook as usize] {
+            Ifb::Present(ifb) => (Place::Ifb(hook), Some(&ifb.root)),
+            Ifb::Absent | Ifb::Taken(_) => (Place::Ifb(hook), None),
+        };
+        let root = (Place::Device, Some(&self.observed.root));
+        let places = Hook::ALL.into_iter().map(behind).chain([root]);
+        places.filter_map(|(place, root)| match root {
+            Some(Root::Ours(state)) => Some((self.site.direction_of(place), state)),
+            _ => None,
+        })
     }
 
     /// The buckets of these limits on this end's interface.

@@ -6,9 +6,12 @@ mod check;
 mod del;
 mod ends;
 mod gc;
+pub mod leak;
+pub mod reconcile;
 mod status;
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cni::error::Code;
@@ -101,6 +104,11 @@ fn subject(request: &Request) -> String {
 
 fn shorten(text: &str) -> String {
     crate::log::escape(text).chars().take(130).collect()
+}
+
+/// CNI_NETNS; the request's own check says that it is there where it must be.
+fn netns(request: &Request) -> &Path {
+    request.environment.netns.as_deref().unwrap_or(Path::new(""))
 }
 
 fn attachment(request: &Request) -> Attachment {

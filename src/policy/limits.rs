@@ -40,6 +40,11 @@ impl Limits {
         self.ingress.is_none() && self.egress.is_none()
     }
 
+    /// The directions that are limited, in the order of [`Direction`].
+    pub fn directions(&self) -> [bool; 2] {
+        [self.ingress.is_some(), self.egress.is_some()]
+    }
+
     /// Reads the limits from a network configuration (without prevResult).
     ///
     /// Sources, strongest first and key by key: annotations `qos.projectcalico.org/*`, annotations

@@ -3,6 +3,7 @@
 //! A pure decision over what was observed. docs/placement.md has the table and the reasons.
 
 use super::Bucket;
+use super::mark::Mark;
 use super::rules::behind;
 use super::site::{Hook, HookKind, Observed, Root, Shape, Side};
 use crate::policy::{Direction, HostIngress, Placement, Settings};
@@ -35,6 +36,15 @@ pub struct Buckets {
     pub ingress: Option<Bucket>,
     /// From the pod.
     pub egress: Option<Bucket>,
+}
+
+impl Buckets {
+    /// The same, wanted by whom the mark says.
+    #[must_use]
+    pub fn marked(self, mark: Mark) -> Self {
+        let marked = |bucket: Option<Bucket>| bucket.map(|bucket| Bucket { mark, ..bucket });
+        Self { ingress: marked(self.ingress), egress: marked(self.egress) }
+    }
 }
 
 impl Way {

@@ -161,6 +161,12 @@ impl Cluster {
         &self.folder
     }
 
+    /// Gives a pod of the namespace "default" other annotations; null takes one away.
+    pub fn annotate(&self, pod: &str, annotations: &Value) {
+        let patch = json!({"metadata": {"annotations": annotations}});
+        self.api("PATCH", &format!("/api/v1/namespaces/default/pods/{pod}"), Some(&patch));
+    }
+
     /// A file of the node as this process sees it.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.lab.pid))

@@ -1,0 +1,152 @@
+//! Monitor: what somebody changes in this network namespace, as the kernel tells it.
+//!
+//! Only what can take a limit away is looked at: qdiscs and filters that come or go, and links that
+//! go. A message says which interface it is about; what has happened there is asked afterwards.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::error::KernelError;
+use super::socket::Message;
+use super::wire;
+
+/// The groups of include/uapi/linux/rtnetlink.h.
+const GROUPS: [u32; 2] = [libc::RTNLGRP_LINK, libc::RTNLGRP_TC];
+
+/// What can take a limit away.
+const KINDS: [u16; 5] = [
+    libc::RTM_DELLINK,
+    libc::RTM_NEWQDISC,
+    libc::RTM_DELQDISC,
+    libc::RTM_NEWTFILTER,
+    libc::RTM_DELTFILTER,
+];
+
+/// The longest datagram of a notification is far below this.
+const RECEIVE_BYTES: usize = 32 << 10;
+
+/// A socket that the kernel tells of changes, in a runtime of tokio.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: AsyncFd<netlink_sys::Socket>,
+    buffer: Vec<u8>,
+}
+
+/// What was told since the last look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Indexes of the interfaces.
+    pub interfaces: BTreeSet<u32>,
+    /// More happened than the socket could hold, so anything may have changed.
+    pub missed: bool,
+}
+
+impl Monitor {
+    /// A monitor of the namespace that the calling thread is in. What happens from now on is told.
+    ///
+    /// # Errors
+    /// [`KernelError::Exchange`] where no such socket can be had.
+    pub fn open() -> Result<Self, KernelError> {
+        let failed = |call| {
+            move |error: std::io::Error| KernelError::Exchange {
+                doing: "open a netlink socket for notifications".into(),
+                call,
+                errno: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+            }
+        };
+        let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE)
+            .map_err(failed("socket"))?;
+        socket.bind_auto().map_err(failed("bind"))?;
+        socket.set_non_blocking(true).map_err(failed("fcntl O_NONBLOCK"))?;
+        for group in GROUPS {
+            socket.add_membership(group).map_err(failed("setsockopt NETLINK_ADD_MEMBERSHIP"))?;
+        }
+        // SAFETY: the socket owns its descriptor, and nobody replaces or closes it in there.
+        #[allow(unsafe_code, reason = "tokio has no safe way for a descriptor of another crate")]
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        let socket = socket.map_err(|error| failed("epoll_ctl")(error.into()))?;
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES] })
+    }
+
+    /// Waits for changes, and takes all that have been told so far. Nothing is lost where the waiting
+    /// is given up.
+    ///
+    /// # Errors
+    /// [`KernelError::Exchange`] where the socket is broken.
+    pub async fn changes(&mut self) -> Result<Changes, KernelError> {
+        let broken = |error: std::io::Error| KernelError::Exchange {
+            doing: "wait for changes".into(),
+            call: "epoll_wait",
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+        };
+        self.socket.readable().await.map_err(broken)?.clear_ready();
+        self.take()
+    }
+
+    /// Readiness was cleared before, so what comes meanwhile makes the socket ready again.
+    fn take(&mut self) -> Result<Changes, KernelError> {
+        let mut changes = Changes::default();
+        loop {
+            match recv(self.socket.get_ref().as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)
+            {
+                Ok(length) => changes.add(&self.buffer[..length]),
+                Err(Errno::EAGAIN) => return Ok(changes),
+                Err(Errno::EINTR) => {}
+                // The kernel dropped what did not fit (netlink_overrun in net/netlink/af_netlink.c).
+                Err(Errno::ENOBUFS) => changes.missed = true,
+                Err(errno) => {
+                    let doing = "read what has changed".into();
+                    return Err(KernelError::Exchange { doing, call: "recv", errno });
+                }
+            }
+        }
+    }
+}
+
+impl Changes {
+    /// Adds the messages of one datagram. struct ifinfomsg and struct tcmsg both have the interface's
+    /// index behind their first four bytes.
+    fn add(&mut self, mut datagram: &[u8]) {
+        while let Some((message, rest)) = Message::first(datagram) {
+            if KINDS.contains(&message.kind) {
+                self.interfaces.extend(wire::u32_at(message.payload, 4));
+            }
+            datagram = rest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of this kind about an interface: struct nlmsghdr, then the first of its payload.
+    fn message(kind: u16, index: u32) -> Vec<u8> {
+        let mut bytes = 24u32.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([0; 14]);
+        bytes.extend(index.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn what_takes_limits_away_names_its_interface_and_the_rest_is_left_out() {
+        let mut datagram = message(libc::RTM_DELQDISC, 7);
+        datagram.extend(message(libc::RTM_NEWLINK, 8));
+        datagram.extend(message(libc::RTM_DELLINK, 9));
+        let mut changes = Changes::default();
+        changes.add(&datagram);
+        assert_eq!(changes, Changes { interfaces: [7, 9].into(), missed: false });
+        for length in 0..24 {
+            let mut cut = Changes::default();
+            cut.add(&datagram[..length]);
+            assert_eq!(cut, Changes::default(), "{length} bytes");
+        }
+    }
+}

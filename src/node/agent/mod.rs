@@ -1,0 +1,308 @@
+//! The node agent: follows the annotations of this node's running pods.
+//!
+//! It waits for four things: changes at the API server, changes that the kernel tells of, its slow look
+//! at everything, and the end. All work is done here, on one thread; the kernel is the only state, and
+//! what is remembered only keeps the log short.
+
+mod backoff;
+mod cluster;
+mod listed;
+mod sweeper;
+mod wanted;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::stream::StreamExt;
+use kube::Client;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use self::cluster::{Events, Seen, watch};
+use self::listed::Changed;
+use self::sweeper::Sweeper;
+use self::wanted::{PodName, Wanted};
+use self::worker::{Problem, Why, Worker};
+use super::cache::{self, Cache};
+use super::call::{self, Folders};
+use super::metrics::{AgentMetrics, Metrics, Readiness, serve};
+use super::read::Source;
+use crate::kernel::KernelError;
+use crate::kernel::monitor::Monitor;
+use crate::log::Log;
+
+/// How often everything is looked at, changed or not: what is inside a pod's namespace tells nobody.
+const SLOW_LOOK: Duration = Duration::from_secs(15);
+
+/// How long the kernel's news wait before they are followed. A DEL of the runtime takes the qdisc away
+/// a moment before the rest of the pod, and then there is nothing to repair.
+const REPAIR_WAIT: Duration = Duration::from_secs(2);
+
+/// Changes at the API server that are followed together: the cache is then read once.
+const TOGETHER: usize = 256;
+
+/// Where, and for which node.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The name of this node at the API server
+    #[arg(long, value_name = "NAME")]
+    node_name: String,
+    /// Folder in which the runtime keeps which pod is which
+    #[arg(long, value_name = "FOLDER", default_value = cache::FOLDER)]
+    cache_dir: PathBuf,
+    /// Folder of the node's CNI lists, for pods that ran before the plugin was installed
+    #[arg(long, value_name = "FOLDER", default_value = call::NET_FOLDER)]
+    net_dir: PathBuf,
+    /// Folder in which this process sees the node's network namespaces [default: where the cache says]
+    #[arg(long, value_name = "FOLDER")]
+    netns_dir: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9464")]
+    listen: SocketAddr,
+}
+
+/// Why the agent cannot work.
+#[derive(Debug, Error)]
+enum AgentError {
+    #[error("cannot start: {0}")]
+    Start(#[from] std::io::Error),
+    #[error(
+        "there is no way to the API server: {0}; run it in a pod with a ServiceAccount, or set KUBECONFIG"
+    )]
+    Client(#[from] Box<kube::Error>),
+    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("{0}")]
+    Kernel(#[from] KernelError),
+    #[error("{0} has ended, which it never should")]
+    Ended(&'static str),
+}
+
+/// Runs until SIGTERM or SIGINT, and leaves all limits as they are.
+pub(super) fn run(options: Options) -> ExitCode {
+    let log = Log::open(&<_>::default(), format!("agent on {}", options.node_name));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(AgentError::from).and_then(|runtime| {
+        runtime.block_on(async {
+            let client = Client::try_default().await.map_err(Box::new)?;
+            Agent::new(&options, client, &log).work().await
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log.error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Agent<'a> {
+    options: &'a Options,
+    log: &'a Log,
+    client: Client,
+    events: Events,
+    wanted: Wanted,
+    worker: Worker,
+    sweeper: Sweeper,
+    metrics: AgentMetrics,
+    readiness: Readiness,
+    /// Told once.
+    away: bool,
+    bad_cache: Option<String>,
+}
+
+impl<'a> Agent<'a> {
+    fn new(options: &'a Options, client: Client, log: &'a Log) -> Self {
+        let folders = Folders { net: options.net_dir.clone(), netns: options.netns_dir.clone() };
+        let metrics = AgentMetrics::default();
+        Self {
+            options,
+            log,
+            events: Events::new(client.clone(), &options.node_name),
+            client,
+            wanted: Wanted::default(),
+            worker: Worker::new(folders, metrics.clone()),
+            sweeper: Sweeper::default(),
+            metrics,
+            readiness: Readiness::not_yet("the API server has not told of the pods yet"),
+            away: false,
+            bad_cache: None,
+        }
+    }
+
+    async fn work(mut self) -> Result<(), AgentError> {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        // Before the first look, so that nothing is missed between.
+        let mut kernel = Monitor::open()?;
+        let mut server = pin!(serve(self.listener().await?, Arc::new(self.metrics())));
+        let mut seen = pin!(watch(&self.client, &self.options.node_name).ready_chunks(TOGETHER));
+        let mut slow = interval(SLOW_LOOK);
+        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changed = Repairs::default();
+        self.log.info("started");
+        loop {
+            tokio::select! {
+                _ = terminated.recv() => break,
+                _ = interrupted.recv() => break,
+                seen = seen.next() => {
+                    self.follow(seen.ok_or(AgentError::Ended("the watch on the API server"))?);
+                }
+                news = kernel.changes() => changed.add(news?),
+                () = sleep_until(changed.due()), if changed.is_any() => {
+                    self.repair(std::mem::take(&mut changed));
+                }
+                _ = slow.tick() => self.look_at_all(),
+                () = &mut server => return Err(AgentError::Ended("the HTTP server")),
+            }
+        }
+        self.log.info("ended; all limits stay as they are");
+        Ok(())
+    }
+
+    async fn listener(&self) -> Result<TcpListener, AgentError> {
+        let address = self.options.listen;
+        let listener = TcpListener::bind(address).await;
+        listener.map_err(|error| AgentError::Listen { address, error })
+    }
+
+    fn metrics(&self) -> Metrics {
+        let source = Source { cache: self.options.cache_dir.clone() };
+        Metrics::new(source, Some(&self.metrics), self.readiness.clone())
+    }
+
+    /// Follows what the API server said.
+    fn follow(&mut self, all: Vec<Seen>) {
+        let (mut pods, mut every) = (BTreeSet::new(), false);
+        let was_complete = self.wanted.is_complete();
+        for seen in all {
+            self.tell_connection(&seen);
+            match seen {
+                Seen::Pods(event) => match self.wanted.pods_changed(event) {
+                    Changed::Nothing => {}
+                    Changed::One(name) => drop(pods.insert(name)),
+                    Changed::All => every = true,
+                },
+                Seen::Namespaces(event) => every |= self.wanted.namespaces_changed(event),
+                Seen::Away(_) => {}
+            }
+        }
+        if !self.wanted.is_complete() {
+            return;
+        }
+        if !was_complete {
+            self.log.info(&format!("{} pods are known", self.wanted.pods().count()));
+            self.readiness.set(Ok(()));
+        }
+        if every {
+            pods = self.wanted.pods().map(|(name, _)| name.clone()).collect();
+        }
+        self.look(&pods);
+    }
+
+    fn tell_connection(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Away(error) if !self.away => {
+                self.away = true;
+                self.log.warn(&format!("{error}; all limits stay, and it is tried again"));
+            }
+            Seen::Pods(_) | Seen::Namespaces(_) if self.away => {
+                self.away = false;
+                self.log.info("the API server is there again");
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, pods: &BTreeSet<PodName>) {
+        if pods.is_empty() {
+            return;
+        }
+        let Some(cache) = self.cache() else { return };
+        let problems = self.worker.look(pods, &self.wanted, &cache, Why::Changed);
+        self.tell(problems);
+    }
+
+    /// Looks at pods whose interfaces somebody changed.
+    fn repair(&mut self, changed: Repairs) {
+        if !self.wanted.is_complete() {
+            return;
+        }
+        if changed.missed {
+            self.look_at_all();
+        } else {
+            self.look(&self.worker.pods_on(&changed.interfaces));
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        let Some(cache) = self.cache() else { return };
+        if self.wanted.is_complete() {
+            let problems = self.worker.look_at_all(&self.wanted, &cache);
+            self.tell(problems);
+        }
+        // Not a matter of the API server: the runtime's cache says what is there.
+        self.sweeper.sweep(&cache, self.log);
+    }
+
+    fn tell(&self, problems: Vec<Problem>) {
+        for Problem { pod, reason, message } in problems {
+            let uid = self.wanted.pod(&pod).map_or("", |known| known.api_uid.as_str());
+            self.events.tell(&pod, uid, reason, &message);
+        }
+    }
+
+    /// What the runtime has attached. A cache that cannot be read is told once.
+    fn cache(&mut self) -> Option<Cache> {
+        match Cache::read(&self.options.cache_dir) {
+            Ok(cache) => {
+                self.bad_cache = None;
+                Some(cache)
+            }
+            Err(error) => {
+                let error = Some(error.to_string());
+                if self.bad_cache != error {
+                    self.log.error(error.as_deref().unwrap_or_default());
+                    self.bad_cache = error;
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What the kernel told of, until it is followed.
+#[derive(Debug, Default)]
+struct Repairs {
+    interfaces: BTreeSet<u32>,
+    missed: bool,
+    since: Option<Instant>,
+}
+
+impl Repairs {
+    fn add(&mut self, changes: crate::kernel::monitor::Changes) {
+        if changes.missed || !changes.interfaces.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        self.interfaces.extend(changes.interfaces);
+        self.missed |= changes.missed;
+    }
+
+    fn is_any(&self) -> bool {
+        self.since.is_some()
+    }
+
+    fn due(&self) -> Instant {
+        self.since.unwrap_or_else(Instant::now) + REPAIR_WAIT
+    }
+}

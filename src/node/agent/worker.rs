@@ -1,0 +1,242 @@
+//! The work: brings attachments to what is wanted, and remembers of each what it took and what went
+//! wrong, so that nothing is told twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::wanted::{KnownPod, PodName, Wanted};
+use crate::cni::CniError;
+use crate::cni::error::Code;
+use crate::kernel::{Socket, link};
+use crate::log::Log;
+use crate::node::cache::{Attached, Cache};
+use crate::node::call::{Call, CallError, Folders};
+use crate::node::metrics::AgentMetrics;
+use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
+use crate::policy::{Direction, Limits};
+use crate::shaping::Mark;
+
+/// A slow look leaves pods alone that have nothing and are to have nothing, but for each of so many.
+const IDLE_LOOKS: u32 = 20;
+
+/// The interface that kubelet asks for: it always has this name.
+const KUBELETS: &str = "eth0";
+
+/// The agent's hands.
+#[derive(Debug)]
+pub(super) struct Worker {
+    folders: Folders,
+    /// By the attachment's tag.
+    known: BTreeMap<String, Known>,
+    looks: u32,
+    metrics: AgentMetrics,
+}
+
+/// What is known of an attachment.
+#[derive(Debug)]
+struct Known {
+    pod: PodName,
+    /// What was last brought about.
+    limits: Option<Limits>,
+    /// Nothing was there, and nothing was to be.
+    idle: bool,
+    /// Indexes of the interfaces on the host that it rests on.
+    interfaces: BTreeSet<u32>,
+    /// What was told last.
+    problem: Option<String>,
+}
+
+/// What is wrong with a pod, told once.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// Which pod.
+    pub(super) pod: PodName,
+    /// For the Event's reason.
+    pub(super) reason: &'static str,
+    /// In words.
+    pub(super) message: String,
+}
+
+/// Why a pod is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The API server or the kernel said that something has changed.
+    Changed,
+    /// It is time again.
+    Slow,
+}
+
+impl Worker {
+    /// One that has done nothing yet.
+    pub(super) fn new(folders: Folders, metrics: AgentMetrics) -> Self {
+        Self { folders, known: BTreeMap::new(), looks: 0, metrics }
+    }
+
+    /// Looks at these pods. Returns what is newly wrong.
+    pub(super) fn look<'a>(
+        &mut self,
+        pods: impl IntoIterator<Item = &'a PodName>,
+        wanted: &Wanted,
+        cache: &Cache,
+        why: Why,
+    ) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for name in pods {
+            let Some(pod) = wanted.pod(name).filter(|pod| !pod.ends) else { continue };
+            for attached in cache.of_pod(&name.namespace, &name.name) {
+                // An older sandbox of the name, whose DEL is still to come.
+                if !attached.uid.is_empty() && attached.uid != pod.uid {
+                    continue;
+                }
+                problems.extend(self.look_at(name, pod, wanted, attached, why));
+            }
+        }
+        problems
+    }
+
+    /// Looks at all pods, and forgets attachments that are gone.
+    pub(super) fn look_at_all(&mut self, wanted: &Wanted, cache: &Cache) -> Vec<Problem> {
+        self.looks = self.looks.wrapping_add(1);
+        let there: BTreeSet<String> = cache.attached.iter().map(Attached::tag).collect();
+        self.known.retain(|tag, _| there.contains(tag));
+        self.look(wanted.pods().map(|(name, _)| name), wanted, cache, Why::Slow)
+    }
+
+    /// The pods that rest on one of these interfaces.
+    pub(super) fn pods_on(&self, interfaces: &BTreeSet<u32>) -> BTreeSet<PodName> {
+        let rests = |known: &&Known| !known.interfaces.is_disjoint(interfaces);
+        self.known.values().filter(rests).map(|known| known.pod.clone()).collect()
+    }
+
+    fn look_at(
+        &mut self,
+        name: &PodName,
+        pod: &KnownPod,
+        wanted: &Wanted,
+        attached: &Attached,
+        why: Why,
+    ) -> Option<Problem> {
+        let looks = self.looks;
+        let known = self.known.entry(attached.tag()).or_insert_with(|| Known {
+            pod: name.clone(),
+            limits: None,
+            idle: false,
+            interfaces: BTreeSet::new(),
+            problem: None,
+        });
+        let log = Log::open(&<_>::default(), format!("pod {name} interface {}", attached.ifname));
+        let annotations = wanted.annotations(name, pod);
+        let call = Call::new(attached, &self.folders).map_err(Trouble::Call);
+        let asks = !annotations.is_empty() && attached.ifname == KUBELETS;
+        if matches!(call, Err(Trouble::Call(CallError::NotInList { .. }))) && !asks {
+            // Another network's interface, or lo: no business of ours.
+            return None;
+        }
+        let result = call.and_then(|call| {
+            let (limits, trouble) = match call.limits(&annotations) {
+                Ok(limits) => (Some(limits), None),
+                // What held goes on to hold, and is repaired.
+                Err(error) => (known.limits, Some(Trouble::Annotation(error.to_string()))),
+            };
+            if let Some(limits) = limits
+                && !(why == Why::Slow && known.may_wait(limits, looks))
+            {
+                let start = Instant::now();
+                let brought = known.bring(&call, limits, &log);
+                self.metrics.reconciled(start.elapsed(), brought.is_ok());
+                brought?;
+            }
+            trouble.map_or(Ok(()), Err)
+        });
+        let trouble = result.err().filter(|trouble| !trouble.is_end());
+        known.told(name, trouble, &log)
+    }
+}
+
+impl Known {
+    /// Whether a slow look may leave it out.
+    fn may_wait(&self, limits: Limits, looks: u32) -> bool {
+        let is_same = self.limits == Some(limits);
+        self.idle && is_same && limits.is_empty() && !looks.is_multiple_of(IDLE_LOOKS)
+    }
+
+    fn bring(&mut self, call: &Call, limits: Limits, log: &Log) -> Result<(), Trouble> {
+        // A limit set by hand holds until the annotation says something else than it said.
+        let keep = |direction| match self.limits {
+            Some(before) if of(&before, direction) != of(&limits, direction) => Keep::Nothing,
+            _ => Keep::Hand,
+        };
+        let keeps = [keep(Direction::Ingress), keep(Direction::Egress)];
+        let wish = Wish { settings: &call.settings, limits, mark: Mark::Agent, keeps };
+        let target = Target { attachment: &call.attachment, netns: &call.netns };
+        let outcome = reconcile(target, &wish, log).map_err(Trouble::Reconcile)?;
+        self.limits = Some(limits);
+        let holds = outcome.buckets.ingress.is_some() || outcome.buckets.egress.is_some();
+        self.idle = !outcome.changed && !holds;
+        if outcome.changed || self.interfaces.is_empty() {
+            self.interfaces = interfaces(&outcome);
+        }
+        Ok(())
+    }
+
+    /// Keeps what is wrong; what is new of it is logged and given back.
+    fn told(&mut self, pod: &PodName, trouble: Option<Trouble>, log: &Log) -> Option<Problem> {
+        let message = trouble.as_ref().map(ToString::to_string);
+        if self.problem == message {
+            return None;
+        }
+        self.problem.clone_from(&message);
+        let Some((trouble, message)) = trouble.zip(message) else {
+            log.info("what was wrong with it is over");
+            return None;
+        };
+        log.warn(&message);
+        let reason = trouble.reason()?;
+        Some(Problem { pod: pod.clone(), reason, message })
+    }
+}
+
+fn of(limits: &Limits, direction: Direction) -> Option<crate::policy::Limit> {
+    match direction {
+        Direction::Ingress => limits.ingress,
+        Direction::Egress => limits.egress,
+    }
+}
+
+/// Their indexes now. What cannot be looked up is found at the next slow look.
+fn interfaces(outcome: &Outcome) -> BTreeSet<u32> {
+    let names: Vec<&str> = outcome.devices.iter().map(String::as_str).collect();
+    let links = Socket::open().and_then(|mut host| link::by_names(&mut host, &names));
+    links.unwrap_or_default().into_iter().flatten().map(|link| link.index).collect()
+}
+
+/// Why an attachment is not as it is to be.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Call(CallError),
+    #[error("{0}; the limits stay as they were")]
+    Annotation(String),
+    #[error(transparent)]
+    Reconcile(CniError),
+}
+
+impl Trouble {
+    /// The pod is just going away: the cache is the last thing that a DEL removes.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Reconcile(error)
+            if matches!(error.code, Code::InvalidEnvironment | Code::NoInterface))
+    }
+
+    /// Of the Event, where the pod's owner can do something about it.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Call(_) => None,
+            Self::Annotation(_) => Some("BadBandwidthAnnotation"),
+            Self::Reconcile(error) if error.code == Code::InvalidConfig => {
+                Some("BadBandwidthAnnotation")
+            }
+            Self::Reconcile(_) => Some("BandwidthNotLimited"),
+        }
+    }
+}
