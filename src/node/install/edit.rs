@@ -58,10 +58,7 @@ pub(super) fn apply(folder: &Path, wanted: Wanted<'_>) -> Result<Edit, InstallEr
     for _ in 0..TRIES {
         let edit = plan(folder, wanted)?;
         let Some(after) = &edit.after else { return Ok(edit) };
-        // Where it is a link, the file that it names is replaced and not the link.
-        let failed =
-            |source| InstallError::File { doing: "reading", path: edit.path.clone(), source };
-        let file = edit.path.canonicalize().map_err(failed)?;
+        let file = followed(&edit.path);
         let is_as_read = || {
             std::fs::read(&file).is_ok_and(|now| now == edit.before.as_bytes())
                 && active(folder).is_ok_and(|path| path == edit.path)
@@ -71,6 +68,20 @@ pub(super) fn apply(folder: &Path, wanted: Wanted<'_>) -> Result<Edit, InstallEr
         }
     }
     Err(InstallError::Contended(active(folder)?))
+}
+
+/// The file that is replaced: where the name is a link, the one at its end. Not `canonicalize`, which
+/// loses the way through a link like /proc/PID/root.
+fn followed(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Err(_) => break,
+        }
+    }
+    path
 }
 
 /// A lock on the folder itself: it leaves no file, and ends with the process.
