@@ -8,6 +8,7 @@
 mod agent;
 pub mod cache;
 pub mod call;
+mod install;
 pub mod inventory;
 pub mod metrics;
 pub mod pace;
@@ -34,6 +35,8 @@ struct Cli {
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Install(install::InstallOptions),
+    Uninstall(install::UninstallOptions),
     /// Follow the annotations of this node's running pods, and keep their limits as they are to be
     Agent(agent::Options),
     /// Give a running pod another limit by hand
@@ -52,6 +55,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(command) => match command {
+            Command::Install(options) => install::install(&options),
+            Command::Uninstall(options) => install::uninstall(&options),
             Command::Agent(options) => agent::run(options),
             Command::Set(options) => set::run(&options),
             Command::Show(options) => show::run(&options),
