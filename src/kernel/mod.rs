@@ -18,10 +18,12 @@ pub mod link;
 pub mod netns;
 pub mod observe;
 pub mod privilege;
+pub mod probe;
 pub mod qdisc;
 pub mod sandbox;
 mod selector;
 pub mod socket;
+pub mod survey;
 mod take_back;
 #[cfg(any(test, fuzzing))]
 mod testing;

@@ -269,7 +269,7 @@ pub(super) fn leaf_of(answer: Answer) -> Result<(Leaf, u16), KernelError> {
     Ok((leaf, handle))
 }
 
-fn parse_tbf(options: &[u8]) -> Option<TbfState> {
+pub(super) fn parse_tbf(options: &[u8]) -> Option<TbfState> {
     let parms = wire::attribute(options, TCA_TBF_PARMS)?;
     let rate = |offset: usize, wide: u16| {
         let narrow = wire::u32_at(parms, offset).map(u64::from)?;
