@@ -30,11 +30,14 @@ fn read(name: &str) -> TestResult<Value> {
     Ok(serde_json::from_str(&text).map_err(|e| format!("conf/{name}: {e}"))?)
 }
 
-/// The file names in conf/ but README.md, sorted.
+/// The file names in conf/ but README.md, sorted. conf/kustomize is the business of tests/deploy.rs.
 fn names() -> TestResult<Vec<String>> {
     let mut names = Vec::new();
     for file in fs::read_dir(conf())? {
-        names.push(file?.file_name().to_string_lossy().into_owned());
+        let file = file?;
+        if file.file_type()?.is_file() {
+            names.push(file.file_name().to_string_lossy().into_owned());
+        }
     }
     names.retain(|name| name != "README.md");
     names.sort();

@@ -5,6 +5,8 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+mod install;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -20,14 +22,20 @@ struct Cli {
 
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Install(install::InstallOptions),
+    Uninstall(install::UninstallOptions),
+}
 
 /// Runs the command on the process's own arguments. Exit status: 0 done, 1 failed, 2 wrong arguments;
 /// a command's own help names any other.
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Some(command) => match command {},
+        Some(command) => match command {
+            Command::Install(options) => install::install(&options),
+            Command::Uninstall(options) => install::uninstall(&options),
+        },
         None => match Cli::command().print_long_help() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

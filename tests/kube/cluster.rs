@@ -50,6 +50,11 @@ fn sysctls() -> Vec<String> {
 impl Cluster {
     /// Brings a node up, where the machine has what it takes; else the test is skipped.
     pub fn open() -> Option<Self> {
+        Self::open_with(&[])
+    }
+
+    /// The same with more options of `scripts/cluster up`.
+    pub fn open_with(options: &[&str]) -> Option<Self> {
         // Also the place where a role is played.
         let lab = Lab::open()?;
         if lab.user {
@@ -75,6 +80,7 @@ impl Cluster {
         assert!(down.success(), "scripts/cluster down: {down}, see above");
         let sysctls = sysctls();
         let mut script = script(&folder, &["up", "--hold", "--plugin", PLUGIN])
+            .args(options)
             // Ctrl-C is for the test run; the script ends after it, and cleans up.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -113,18 +119,29 @@ impl Cluster {
         self.script.wait().ok()
     }
 
+    /// A command in the node's namespaces, its processes included, with KUBECONFIG set.
+    pub fn enter(&self, argv: &[&str]) -> Command {
+        let mut command = script(&self.folder, &["exec"]);
+        command.arg("--").args(argv);
+        command
+    }
+
     /// A call of the API: the answer, or what the server or curl did not like.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        self.call_with(method, path, &body.map(Value::to_string).unwrap_or_default())
+    }
+
+    /// The same with a body that is text: YAML or JSON.
+    pub fn call_with(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
         let mut child = script(&self.folder, &["api", method, path])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("scripts/cluster starts");
-        let text = body.map(Value::to_string).unwrap_or_default();
         let mut stdin = child.stdin.take().expect("piped");
         // A call that reads nothing may have ended.
-        let _ = stdin.write_all(text.as_bytes());
+        let _ = stdin.write_all(body.as_bytes());
         drop(stdin);
         let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -137,6 +154,11 @@ impl Cluster {
     /// A call that must succeed.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         self.call(method, path, body).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Where `scripts/cluster` keeps the node's certificate, token and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A file of the node as this process sees it.
