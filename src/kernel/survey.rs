@@ -95,7 +95,7 @@ impl Survey {
         self.devices.iter().find(|device| device.link.index == index)
     }
 
-    /// Every filter that redirects or mirrors to the interface of this index, with its device.
+    /// Every filter that redirects to the interface of this index, with its device.
     pub fn pointing_at(&self, index: u32) -> impl Iterator<Item = (&Device, Hook, &Seen)> {
         self.all_filters().filter(move |(_, _, seen)| seen.target == Some(index))
     }

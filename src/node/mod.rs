@@ -5,6 +5,7 @@
 //! the runtime calls stays small.
 #![forbid(unsafe_code)]
 
+mod doctor;
 mod install;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ struct Cli {
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Doctor(doctor::Options),
     Install(install::InstallOptions),
     Uninstall(install::UninstallOptions),
 }
@@ -33,6 +35,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(command) => match command {
+            Command::Doctor(options) => doctor::run(&options),
             Command::Install(options) => install::install(&options),
             Command::Uninstall(options) => install::uninstall(&options),
         },
