@@ -124,6 +124,44 @@ pub(super) fn parse_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Filter> {
     payloads.iter().filter_map(|payload| parse(payload, hook)).collect()
 }
 
+/// A filter with the interface that it redirects to, whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The filter.
+    pub filter: Filter,
+    /// Index of the interface that its first action redirects to. The kernel shows 0 for one that is
+    /// gone (mirred_device_event in net/sched/act_mirred.c).
+    pub target: Option<u32>,
+}
+
+/// As [`parse_all`], with the targets of foreign filters as well.
+pub(super) fn see_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Seen> {
+    let see = |payload: &Vec<u8>| {
+        let filter = parse(payload, hook)?;
+        Some(Seen { filter, target: redirect_target(payload) })
+    };
+    payloads.iter().filter_map(see).collect()
+}
+
+fn redirect_target(payload: &[u8]) -> Option<u32> {
+    /// TCA_EGRESS_REDIR and TCA_INGRESS_REDIR (include/uapi/linux/tc_act/tc_mirred.h).
+    const REDIRECTS: [u32; 2] = [1, 3];
+    let attributes = payload.get(TCMSG_BYTES..)?;
+    let options = wire::attribute(attributes, TCA_OPTIONS)?;
+    let actions = match wire::text(wire::attribute(attributes, TCA_KIND)?).as_str() {
+        "u32" => wire::attribute(options, TCA_U32_ACT)?,
+        "matchall" => wire::attribute(options, TCA_MATCHALL_ACT)?,
+        "flower" => wire::attribute(options, TCA_FLOWER_ACT)?,
+        _ => return None,
+    };
+    let (_, action) = wire::attributes(actions).next()?;
+    let kind = wire::text(wire::attribute(action, TCA_ACT_KIND)?);
+    // struct tc_mirred: tc_gen (20 bytes), eaction, ifindex.
+    let parms = parms(action).filter(|_| kind == "mirred")?;
+    let redirects = REDIRECTS.contains(&wire::u32_at(parms, 20)?);
+    redirects.then(|| wire::u32_at(parms, 24)).flatten()
+}
+
 fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
     let (handle, info) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 16)?);
     let attributes = payload.get(TCMSG_BYTES..)?;
@@ -155,6 +193,7 @@ const TCA_U32_CLASSID: u16 = 1;
 const TCA_U32_SEL: u16 = 5;
 const TCA_U32_ACT: u16 = 7;
 const TCA_MATCHALL_ACT: u16 = 2;
+const TCA_FLOWER_ACT: u16 = 3;
 const TCA_ACT_KIND: u16 = 1;
 const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_ACT_COOKIE: u16 = 6;

@@ -20,12 +20,15 @@ pub mod monitor;
 pub mod netns;
 pub mod observe;
 pub mod privilege;
+pub mod probe;
 pub mod qdisc;
 pub mod sandbox;
 mod selector;
 pub mod socket;
 #[cfg(feature = "node")]
 pub mod stats;
+#[cfg(feature = "node")]
+pub mod survey;
 mod take_back;
 #[cfg(any(test, fuzzing))]
 mod testing;

@@ -8,6 +8,7 @@
 mod agent;
 pub mod cache;
 pub mod call;
+mod doctor;
 mod install;
 pub mod inventory;
 pub mod metrics;
@@ -35,6 +36,7 @@ struct Cli {
 /// One variant a command; each command's options are its own module's.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Doctor(doctor::Options),
     Install(install::InstallOptions),
     Uninstall(install::UninstallOptions),
     /// Follow the annotations of this node's running pods, and keep their limits as they are to be
@@ -55,6 +57,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(command) => match command {
+            Command::Doctor(options) => doctor::run(&options),
             Command::Install(options) => install::install(&options),
             Command::Uninstall(options) => install::uninstall(&options),
             Command::Agent(options) => agent::run(options),

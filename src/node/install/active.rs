@@ -13,7 +13,7 @@ use super::error::{InstallError, ListError};
 const ENDS: [&str; 3] = [".conf", ".conflist", ".json"];
 
 /// The file that holds the active list.
-pub(super) fn active(folder: &Path) -> Result<PathBuf, InstallError> {
+pub(in crate::node) fn active(folder: &Path) -> Result<PathBuf, InstallError> {
     let failed = |source| InstallError::File { doing: "reading", path: folder.into(), source };
     let mut names = Vec::new();
     for file in std::fs::read_dir(folder).map_err(failed)? {

@@ -11,10 +11,10 @@ use super::layout::{Layout, compact};
 use crate::policy::{Limits, Settings};
 
 /// Our plugin's type, which is its file name.
-pub(super) const OURS: &str = "pod-bandwidth";
+pub(in crate::node) const OURS: &str = "pod-bandwidth";
 
 /// The reference plugin's type.
-pub(super) const REFERENCE: &str = "bandwidth";
+pub(in crate::node) const REFERENCE: &str = "bandwidth";
 
 /// The key of our entry with the one that it replaced.
 pub(super) const REPLACES: &str = "replaces";

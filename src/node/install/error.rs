@@ -9,7 +9,7 @@ use crate::policy::PolicyError;
 
 /// An installation that was not done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InstallError {
+pub(in crate::node) enum InstallError {
     #[error("{doing} {}: {source}{}", path.display(), help(source))]
     File { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(
@@ -37,7 +37,7 @@ pub(super) enum InstallError {
 
 /// A file that is no list to put an entry into.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListError {
+pub(in crate::node) enum ListError {
     #[error("it is not the JSON of a network list ({0}); it was left as it is")]
     Json(#[from] serde_json::Error),
     #[error(
@@ -64,7 +64,7 @@ pub(super) enum ListError {
 
 /// An entry that the plugin would refuse.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum EntryError {
+pub(in crate::node) enum EntryError {
     #[error("it is not JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("an entry is a JSON object")]

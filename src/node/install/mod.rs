@@ -4,14 +4,14 @@
 //! Knows files only: no kernel, no API server. Order matters. The program is there before the entry
 //! names it, and the entry goes before the program.
 
-mod active;
+pub(super) mod active;
 mod atomic;
 mod conflist;
 #[cfg(test)]
 mod conflist_tests;
 mod edit;
-mod entry;
-mod error;
+pub(super) mod entry;
+pub(super) mod error;
 mod layout;
 mod program;
 mod watch;

@@ -1,0 +1,142 @@
+//! A finding: what was seen, how bad it is, why, and what helps. And how findings are printed.
+
+use serde_json::{Value, json};
+
+/// How bad a finding is; later ones are worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
+    /// It was looked at and is as it should be.
+    Ok,
+    /// Worth knowing; nothing is wrong.
+    Note,
+    /// A limit may be missing or wrong under some condition, or something is left behind.
+    Warning,
+    /// Pods are without their limit, without network, or do not start.
+    Problem,
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// Its kind, the same in all versions.
+    pub(super) id: &'static str,
+    pub(super) severity: Severity,
+    /// The file, device or feature that it is about.
+    pub(super) subject: String,
+    pub(super) seen: String,
+    why: String,
+    remedy: String,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub(super) fn ok(id: &'static str, subject: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self::new(id, Severity::Ok, subject, seen)
+    }
+
+    /// A finding of this severity; the other texts follow.
+    pub(super) fn new(
+        id: &'static str,
+        severity: Severity,
+        subject: impl Into<String>,
+        seen: impl Into<String>,
+    ) -> Self {
+        let (subject, seen) = (subject.into(), seen.into());
+        Self { id, severity, subject, seen, why: String::new(), remedy: String::new() }
+    }
+
+    /// Why it matters.
+    pub(super) fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = why.into();
+        self
+    }
+
+    /// What to do.
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "severity": self.severity.word(),
+            "subject": self.subject,
+            "seen": self.seen,
+            "why": self.why,
+            "remedy": self.remedy,
+        })
+    }
+}
+
+/// The worst severity of all.
+pub(super) fn worst(findings: &[Finding]) -> Severity {
+    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+}
+
+/// One JSON document. Fields may be added; none changes its meaning while `version` is 1.
+pub(super) fn json_text(findings: &[Finding]) -> String {
+    let list: Vec<_> = findings.iter().map(Finding::to_json).collect();
+    format!("{:#}", json!({"version": 1, "worst": worst(findings).word(), "findings": list}))
+}
+
+/// For people: the worst first, and a line that counts.
+pub(super) fn text(findings: &[Finding]) -> String {
+    let mut sorted: Vec<_> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let mut text = String::new();
+    for Finding { id, severity, subject, seen, why, remedy } in sorted {
+        // Names of files and devices come from others: no control characters on a terminal.
+        let line = format!("{:<8} {subject}: {seen}", severity.word());
+        text += &format!("{}  [{id}]\n", printable(&line));
+        for (name, words) in [("why", why), ("remedy", remedy)] {
+            if !words.is_empty() {
+                text += &format!("         {name:<7} {}\n", printable(words));
+            }
+        }
+    }
+    text + &format!("{}\n", counted(findings))
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn counted(findings: &[Finding]) -> String {
+    let count = |severity, one: &str| {
+        let number = findings.iter().filter(|finding| finding.severity == severity).count();
+        format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+    };
+    [(Severity::Problem, "problem"), (Severity::Warning, "warning"), (Severity::Note, "note")]
+        .map(|(severity, one)| count(severity, one))
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_comes_first_and_names_of_others_move_no_cursor() {
+        let note = Finding::new("a", Severity::Note, "x", "one").why("w");
+        let problem = Finding::new("b", Severity::Problem, "y\u{1b}[2J", "two").remedy("r");
+        let findings = [note, problem, Finding::ok("c", "z", "three")];
+        let want = "problem  y?[2J: two  [b]\n         remedy  r\n\
+                    note     x: one  [a]\n         why     w\n\
+                    ok       z: three  [c]\n1 problem, 0 warnings, 1 note\n";
+        assert_eq!(text(&findings), want);
+        assert_eq!(worst(&findings), Severity::Problem);
+        assert_eq!(worst(&[]), Severity::Ok);
+    }
+}

@@ -1,0 +1,169 @@
+//! `doctor`: what on this node is not as it should be, why that matters, and what helps.
+//!
+//! It reads files and the kernel and changes neither. What the kernel can do is tried in a private
+//! network namespace, last of all, because there is no way back from it.
+
+mod chain;
+mod features;
+mod finding;
+mod neighbours;
+mod program;
+mod shaping;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+
+use crate::kernel::survey::Survey;
+use crate::kernel::{KernelError, NetNs, Socket, privilege};
+use finding::{Finding, Severity};
+use shaping::Place;
+
+/// Time for the namespaces of pods; the rest takes much less, and all of it shall take two seconds.
+const PODS_TIME: Duration = Duration::from_secs(1);
+
+/// Say what on this node is not as it should be
+///
+/// Looks at the list of the runtime, the program, the kernel and what is in it, Calico and BPF data planes, and what was
+/// left behind. Each finding says what was seen, why it matters and what helps. Nothing is changed.
+///
+/// Exit status: 0 nothing wrong, 1 a problem, 2 wrong arguments, 3 warnings only.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The runtime's folder of network lists
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/cni/net.d")]
+    net_dir: PathBuf,
+    /// The runtime's folder of CNI programs
+    #[arg(long, value_name = "FOLDER", default_value = "/opt/cni/bin")]
+    bin_dir: PathBuf,
+    /// The runtime's folder of network namespaces
+    #[arg(long, value_name = "FOLDER", default_value = "/var/run/netns")]
+    netns_dir: PathBuf,
+    /// Text for people, or one JSON document with stable fields
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// The command `doctor`.
+pub(super) fn run(options: &Options) -> ExitCode {
+    let findings = examine(options);
+    match options.output {
+        Output::Text => print!("{}", finding::text(&findings)),
+        Output::Json => println!("{}", finding::json_text(&findings)),
+    }
+    match finding::worst(&findings) {
+        Severity::Ok | Severity::Note => ExitCode::SUCCESS,
+        Severity::Warning => ExitCode::from(3),
+        Severity::Problem => ExitCode::FAILURE,
+    }
+}
+
+fn examine(options: &Options) -> Vec<Finding> {
+    let mut findings = vec![privileges()];
+    let chain = chain::look(&options.net_dir, &options.bin_dir);
+    findings.extend(chain.findings.iter().cloned());
+    match Survey::here() {
+        Ok(survey) => {
+            findings.extend(neighbours::findings(&survey, &chain));
+            findings.extend(confirmed(survey, &Place::Node));
+        }
+        Err(error) => findings.push(unseen("the node's network", &error)),
+    }
+    findings.extend(pods(&options.netns_dir));
+    findings.extend(features::findings());
+    findings
+}
+
+fn privileges() -> Finding {
+    let subject = "this process";
+    match privilege::has_net_admin() {
+        Some(true) => Finding::ok("privileges", subject, "has CAP_NET_ADMIN"),
+        Some(false) | None => {
+            let seen = "has no CAP_NET_ADMIN, so it cannot look at TCX programs or into pods";
+            Finding::new("privileges", Severity::Warning, subject, seen)
+                .why("what is not looked at is not found")
+                .remedy("run it as root in the node's network namespace")
+        }
+    }
+}
+
+/// What is wrong with the shaping of one namespace. An ADD or DEL that is under way looks like damage,
+/// so only what is still there at a second look is told.
+fn confirmed(first: Survey, place: &Place) -> Vec<Finding> {
+    let findings = shaping::findings(&first, place);
+    if finding::worst(&findings) < Severity::Warning {
+        return findings;
+    }
+    match place.survey() {
+        Ok(second) => {
+            let still = shaping::findings(&second, place);
+            findings.into_iter().filter(|finding| still.contains(finding)).collect()
+        }
+        // The pod went meanwhile.
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The pods' own namespaces: the placement `pod` shapes there.
+fn pods(folder: &Path) -> Vec<Finding> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let deadline = Instant::now() + PODS_TIME;
+    let (mut findings, mut looked_at, mut left_out) = (Vec::new(), 0, 0);
+    for entry in entries.flatten() {
+        if Instant::now() > deadline {
+            left_out += 1;
+            continue;
+        }
+        let place = Place::Pod(entry.path());
+        match place.survey() {
+            Ok(survey) => {
+                findings.extend(confirmed(survey, &place));
+                looked_at += 1;
+            }
+            Err(error) if error.is_missing_privilege() => left_out += 1,
+            // Gone meanwhile, or a file that is no namespace.
+            Err(_) => {}
+        }
+    }
+    let subject = folder.display().to_string();
+    findings.push(match left_out {
+        0 => Finding::ok("pods", subject, format!("looked into {looked_at} namespaces")),
+        _ => {
+            let seen = format!("{left_out} namespaces were not looked into, {looked_at} were");
+            Finding::new("pods", Severity::Warning, subject, seen)
+                .why("the placement pod shapes there")
+                .remedy("run it as root, and again where it ran out of its time")
+        }
+    });
+    findings
+}
+
+fn unseen(what: &str, error: &KernelError) -> Finding {
+    Finding::new("unseen", Severity::Problem, what, error.to_string())
+        .why("nothing could be looked at")
+        .remedy("run it as root in the node's network namespace")
+}
+
+impl Survey {
+    /// Of the namespace that this process is in.
+    fn here() -> Result<Self, KernelError> {
+        Self::take(&mut Socket::open()?)
+    }
+}
+
+impl Place {
+    fn survey(&self) -> Result<Survey, KernelError> {
+        match self {
+            Self::Node => Survey::here(),
+            Self::Pod(path) => Survey::take(&mut Socket::open_in(&NetNs::open(path)?)?),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Who else is at the node's interfaces: Calico's Felix, the reference plugin, BPF data planes.
+
+use crate::kernel::bpf;
+use crate::kernel::survey::{Device, Survey};
+use crate::policy::{HostIngress, Placement, Settings};
+use crate::shaping::Owner;
+
+use super::chain::Chain;
+use super::finding::{Finding, Severity};
+
+/// Devices that a BPF data plane makes on the node, and whose it is.
+const DATA_PLANES: [(&str, &str); 3] =
+    [("bpfin.cali", "Calico's eBPF"), ("cilium_host", "Cilium's"), ("cilium_net", "Cilium's")];
+
+/// Findings about them.
+pub(super) fn findings(survey: &Survey, chain: &Chain) -> Vec<Finding> {
+    let mut findings = felix(survey, chain);
+    findings.extend(data_plane(survey, chain.settings.as_ref()));
+    findings.extend(guards(survey, chain.settings.as_ref()));
+    findings
+}
+
+/// Its version cannot be seen from the node, but its traces can.
+fn felix(survey: &Survey, chain: &Chain) -> Vec<Finding> {
+    let calis = || survey.devices.iter().filter(|device| device.link.name.starts_with("cali"));
+    let (number, is_root) = (calis().count(), is_root(chain.settings.as_ref()));
+    if !chain.has_calico && number == 0 {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    if is_root {
+        findings.push(
+            Finding::new("calico-root", Severity::Warning, "the list", "\"hostIngress\" is \"root\"")
+                .why("Felix 3.30 and later deletes TBFs at the root of cali* interfaces")
+                .remedy("take \"hostIngress\" out of the entry, and make the pods anew"),
+        );
+    }
+    for device in calis() {
+        let Some(root) = &device.root else { continue };
+        let name = &device.link.name;
+        if root.is_ours() {
+            let seen = "our TBF is at its root";
+            findings.push(
+                Finding::new("calico-root-tbf", Severity::Warning, name, seen)
+                    .why("Felix 3.30 and later deletes it at the next update of the pod")
+                    .remedy("leave \"hostIngress\" at \"auto\", and make the pod anew"),
+            );
+        } else if root.tbf.is_some() {
+            findings.push(
+                Finding::new("calico-shapes", Severity::Note, name, format!("{root} is Felix's"))
+                    .why("the pod has two limits in a row, and the smaller one shows"),
+            );
+        }
+    }
+    if findings.is_empty() {
+        let seen = format!("{number} interfaces cali*, none with a TBF at its root");
+        findings.push(Finding::ok("calico", "Calico", seen));
+    }
+    findings
+}
+
+fn is_root(settings: Option<&Settings>) -> bool {
+    settings.is_some_and(|settings| settings.host_ingress == HostIngress::Root)
+}
+
+fn data_plane(survey: &Survey, settings: Option<&Settings>) -> Option<Finding> {
+    let (name, whose) = DATA_PLANES.iter().find(|(name, _)| survey.by_name(name).is_some())?;
+    let seen = format!("{whose} data plane runs here");
+    Some(guarded("bpf-data-plane", name, seen, settings))
+}
+
+/// BPF programs at the hosts' ends of pods, by filters or TCX.
+fn guards(survey: &Survey, settings: Option<&Settings>) -> Option<Finding> {
+    let guarded: Vec<_> =
+        survey.devices.iter().filter(|device| is_host_end(device) && has_bpf(device)).collect();
+    let first = guarded.first()?;
+    let seen = match guarded.len() {
+        1 => "a BPF program guards it".to_owned(),
+        more => format!("BPF programs guard it and {} interfaces more", more - 1),
+    };
+    Some(guarded_finding(first, seen, settings))
+}
+
+fn guarded_finding(device: &Device, seen: String, settings: Option<&Settings>) -> Finding {
+    guarded("bpf-guard", &device.link.name, seen, settings)
+}
+
+fn guarded(id: &'static str, name: &str, seen: String, settings: Option<&Settings>) -> Finding {
+    match settings.map(|settings| settings.placement) {
+        Some(Placement::Host) => Finding::new(id, Severity::Problem, name, seen)
+            .why("\"placement\": \"host\" is refused beside a BPF program: ADD fails with error 101")
+            .remedy("\"placement\": \"auto\" in the entry"),
+        _ => Finding::new(id, Severity::Note, name, seen)
+            .why("limits are inside the pod there, where CAP_NET_RAW gets past them"),
+    }
+}
+
+fn is_host_end(device: &Device) -> bool {
+    let kind = device.link.kind.as_deref();
+    matches!(kind, Some("veth" | "netkit")) && device.link.peer_namespace.is_some()
+}
+
+fn has_bpf(device: &Device) -> bool {
+    let is_bpf = |owner: &Owner| matches!(owner, Owner::Foreign { kind, .. } if kind == "bpf");
+    device.filters.iter().flatten().any(|seen| is_bpf(&seen.filter.owner))
+        || bpf::has_tcx(device.link.index)
+}
