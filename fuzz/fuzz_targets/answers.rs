@@ -17,7 +17,7 @@ use serde_json::json;
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let (observed, device) = observe(data);
-    let site = site(Side::Host, &device, 1_500);
+    let site = site(Side::Host, &device);
     check_removal(&site, &observed);
     let mut rest = observed.clone();
     rest.restrict_to_ifbs();

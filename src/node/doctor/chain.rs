@@ -74,7 +74,8 @@ impl Chain {
     fn look_at_plugins(&mut self, path: &Path, net_dir: &Path, plugins: &[Value]) {
         let subject = path.display().to_string();
         let found = |id, severity, seen: String| Finding::new(id, severity, subject.clone(), seen);
-        let places: Vec<_> = (0..plugins.len()).filter(|at| kind(&plugins[*at]) == Some(OURS)).collect();
+        let places: Vec<_> =
+            (0..plugins.len()).filter(|at| kind(&plugins[*at]) == Some(OURS)).collect();
         let Some(place) = places.first().copied() else {
             self.findings.push(no_entry(path, net_dir));
             return;
@@ -145,12 +146,15 @@ fn capabilities(subject: &str, entry: &Value) -> Option<Finding> {
         return None;
     }
     let why = match missing.as_slice() {
-        [ANNOTATIONS] => "Calico's annotations do not reach the plugin, nor a burst as it is written",
+        [ANNOTATIONS] => {
+            "Calico's annotations do not reach the plugin, nor a burst as it is written"
+        }
         [_] => "a runtime that hands over no annotations gives no limits",
         _ => "no annotation reaches the plugin: only limits of the entry itself hold",
     };
     let severity = if missing.len() == 2 { Severity::Problem } else { Severity::Warning };
-    let words = missing.iter().map(|name| format!("\"{name}\": true")).collect::<Vec<_>>().join(", ");
+    let words =
+        missing.iter().map(|name| format!("\"{name}\": true")).collect::<Vec<_>>().join(", ");
     let seen = format!("the entry pod-bandwidth lacks the capabilities {words}");
     Some(
         Finding::new("cni-capabilities", severity, subject, seen)

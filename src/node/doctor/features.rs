@@ -35,9 +35,10 @@ pub(super) fn findings() -> Vec<Finding> {
 fn missing(feature: Feature, said: String) -> Finding {
     let (severity, why) = match feature {
         Feature::Tbf => (Severity::Problem, "no limit at all is possible"),
-        Feature::Ifb | Feature::Clsact | Feature::U32 | Feature::Mirred => {
-            (Severity::Problem, "a limit from the pod, and one by the hooks, needs it: its ADD fails")
-        }
+        Feature::Ifb | Feature::Clsact | Feature::U32 | Feature::Mirred => (
+            Severity::Problem,
+            "a limit from the pod, and one by the hooks, needs it: its ADD fails",
+        ),
         Feature::Veth => (Severity::Note, "pods with other interfaces are limited inside the pod"),
         Feature::Alias => (Severity::Warning, "nobody sees which pod an IFB belongs to"),
         Feature::FqCodel => {
@@ -93,7 +94,9 @@ mod tests {
         ] {
             let finding = missing(feature, "no".into());
             assert_eq!(finding.severity, severity, "{feature:?}");
-            assert!(super::super::finding::text(&[finding]).contains(&format!("modprobe {module};")));
+            assert!(
+                super::super::finding::text(&[finding]).contains(&format!("modprobe {module};"))
+            );
         }
     }
 }

@@ -41,7 +41,11 @@ pub(super) struct Finding {
 
 impl Finding {
     /// Something that is as it should be.
-    pub(super) fn ok(id: &'static str, subject: impl Into<String>, seen: impl Into<String>) -> Self {
+    pub(super) fn ok(
+        id: &'static str,
+        subject: impl Into<String>,
+        seen: impl Into<String>,
+    ) -> Self {
         Self::new(id, Severity::Ok, subject, seen)
     }
 

@@ -3,7 +3,7 @@
 use crate::kernel::bpf;
 use crate::kernel::survey::{Device, Survey};
 use crate::policy::{HostIngress, Placement, Settings};
-use crate::shaping::Owner;
+use crate::shaping::site::Owner;
 
 use super::chain::Chain;
 use super::finding::{Finding, Severity};
@@ -30,9 +30,14 @@ fn felix(survey: &Survey, chain: &Chain) -> Vec<Finding> {
     let mut findings = Vec::new();
     if is_root {
         findings.push(
-            Finding::new("calico-root", Severity::Warning, "the list", "\"hostIngress\" is \"root\"")
-                .why("Felix 3.30 and later deletes TBFs at the root of cali* interfaces")
-                .remedy("take \"hostIngress\" out of the entry, and make the pods anew"),
+            Finding::new(
+                "calico-root",
+                Severity::Warning,
+                "the list",
+                "\"hostIngress\" is \"root\"",
+            )
+            .why("Felix 3.30 and later deletes TBFs at the root of cali* interfaces")
+            .remedy("take \"hostIngress\" out of the entry, and make the pods anew"),
         );
     }
     for device in calis() {
@@ -88,7 +93,9 @@ fn guarded_finding(device: &Device, seen: String, settings: Option<&Settings>) -
 fn guarded(id: &'static str, name: &str, seen: String, settings: Option<&Settings>) -> Finding {
     match settings.map(|settings| settings.placement) {
         Some(Placement::Host) => Finding::new(id, Severity::Problem, name, seen)
-            .why("\"placement\": \"host\" is refused beside a BPF program: ADD fails with error 101")
+            .why(
+                "\"placement\": \"host\" is refused beside a BPF program: ADD fails with error 101",
+            )
             .remedy("\"placement\": \"auto\" in the entry"),
         _ => Finding::new(id, Severity::Note, name, seen)
             .why("limits are inside the pod there, where CAP_NET_RAW gets past them"),

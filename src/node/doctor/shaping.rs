@@ -5,10 +5,10 @@
 use std::path::PathBuf;
 
 use crate::kernel::survey::{Device, Survey};
+use crate::shaping::TbfState;
 use crate::shaping::bucket::{BytesPerSecond, ticks};
 use crate::shaping::identity::{ALIAS_MAGIC, alias_field, tag_of};
-use crate::shaping::site::Hook;
-use crate::shaping::{Owner, TbfState};
+use crate::shaping::site::{Hook, Owner};
 
 use super::finding::{Finding, Severity};
 
@@ -188,7 +188,9 @@ fn felix_ifb(survey: &Survey, ifb: &Device) -> Option<Finding> {
     };
     let why = match is_used {
         true => "where ours limits it as well, the smaller limit shows",
-        false => "Felix makes it before the kernel refuses its qdisc beside clsact; it does no harm",
+        false => {
+            "Felix makes it before the kernel refuses its qdisc beside clsact; it does no harm"
+        }
     };
     Some(Finding::new("calico-ifb", Severity::Note, &ifb.link.name, seen).why(why))
 }

@@ -30,7 +30,7 @@ pub(in crate::node) fn active(folder: &Path) -> Result<PathBuf, InstallError> {
 }
 
 /// Whether the runtime reads a list in this file: by its name alone, whatever is in it.
-pub(super) fn must_be_list(path: &Path) -> Result<(), ListError> {
+pub(in crate::node) fn must_be_list(path: &Path) -> Result<(), ListError> {
     let name = path.file_name().unwrap_or_default().as_bytes();
     if name.ends_with(b".conflist") {
         return Ok(());
