@@ -6,6 +6,7 @@
 mod chain;
 mod features;
 mod finding;
+mod missing;
 mod neighbours;
 mod program;
 mod shaping;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
+use super::cache;
+use super::call::NET_FOLDER;
 use crate::kernel::survey::Survey;
 use crate::kernel::{KernelError, NetNs, Socket, privilege};
 use finding::{Finding, Severity};
@@ -33,11 +36,14 @@ const PODS_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The runtime's folder of network lists
-    #[arg(long, value_name = "FOLDER", default_value = "/etc/cni/net.d")]
+    #[arg(long, value_name = "FOLDER", default_value = NET_FOLDER)]
     net_dir: PathBuf,
     /// The runtime's folder of CNI programs
-    #[arg(long, value_name = "FOLDER", default_value = "/opt/cni/bin")]
+    #[arg(long, value_name = "FOLDER", default_value = chain::BIN_FOLDER)]
     bin_dir: PathBuf,
+    /// The runtime's folder of what it attached
+    #[arg(long, value_name = "FOLDER", default_value = cache::FOLDER)]
+    cache: PathBuf,
     /// The runtime's folder of network namespaces
     #[arg(long, value_name = "FOLDER", default_value = "/var/run/netns")]
     netns_dir: PathBuf,
@@ -68,7 +74,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 
 fn examine(options: &Options) -> Vec<Finding> {
     let mut findings = vec![privileges()];
-    let chain = chain::look(&options.net_dir, &options.bin_dir);
+    let chain = chain::look(chain::Folders { net: &options.net_dir, bin: &options.bin_dir });
     findings.extend(chain.findings.iter().cloned());
     match Survey::here() {
         Ok(survey) => {
@@ -78,6 +84,7 @@ fn examine(options: &Options) -> Vec<Finding> {
         Err(error) => findings.push(unseen("the node's network", &error)),
     }
     findings.extend(pods(&options.netns_dir));
+    findings.extend(missing::findings(&options.cache, &options.net_dir));
     findings.extend(features::findings());
     findings
 }

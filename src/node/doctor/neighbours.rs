@@ -17,7 +17,32 @@ pub(super) fn findings(survey: &Survey, chain: &Chain) -> Vec<Finding> {
     let mut findings = felix(survey, chain);
     findings.extend(data_plane(survey, chain.settings.as_ref()));
     findings.extend(guards(survey, chain.settings.as_ref()));
+    findings.extend(foreign_roots(survey, chain.settings.as_ref()));
     findings
+}
+
+/// Root qdiscs of others matter only where the list insists on the root: `auto` goes round them.
+fn foreign_roots(survey: &Survey, settings: Option<&Settings>) -> Vec<Finding> {
+    let insists = settings.is_some_and(|settings| {
+        is_root(Some(settings)) && settings.placement != Placement::Pod && settings.scope.is_all()
+    });
+    let ends = survey.devices.iter().filter(|device| insists && is_host_end(device));
+    let foreign = ends.filter_map(|device| {
+        let root = device.root.as_ref().filter(|root| !root.is_ours())?;
+        Some(
+            Finding::new(
+                "foreign-root",
+                Severity::Problem,
+                &device.link.name,
+                format!("{root} is its root"),
+            )
+            .why(
+                "\"hostIngress\" is \"root\": an ADD with a limit to this pod fails with error 101",
+            )
+            .remedy("\"hostIngress\": \"auto\" in the entry goes round it"),
+        )
+    });
+    foreign.collect()
 }
 
 /// Its version cannot be seen from the node, but its traces can.
@@ -94,7 +119,8 @@ fn guarded(id: &'static str, name: &str, seen: String, settings: Option<&Setting
     match settings.map(|settings| settings.placement) {
         Some(Placement::Host) => Finding::new(id, Severity::Problem, name, seen)
             .why(
-                "\"placement\": \"host\" is refused beside a BPF program: ADD fails with error 101",
+                "\"placement\": \"host\": where a program guards the pod's interface, ADD fails with \
+                 error 101; where it comes later, packets are redirected before its policy",
             )
             .remedy("\"placement\": \"auto\" in the entry"),
         _ => Finding::new(id, Severity::Note, name, seen)
@@ -112,3 +138,7 @@ fn has_bpf(device: &Device) -> bool {
     device.filters.iter().flatten().any(|seen| is_bpf(&seen.filter.owner))
         || bpf::has_tcx(device.link.index)
 }
+
+#[cfg(test)]
+#[path = "neighbours_tests.rs"]
+mod tests;

@@ -96,11 +96,11 @@ fn dead_redirects(survey: &Survey, place: &Place) -> Vec<Finding> {
         };
         let seen = format!("{whose} at its {hook} (pref {pref}) redirects to {what}");
         let finding = Finding::new(id, Severity::Problem, place.name(&device.link.name), seen);
-        let command = place.command(&way_out);
         Some(
             finding
                 .why("the pod is cut off: each packet of that direction is dropped")
-                .remedy(format!("{command} lets packets pass at once; then {ANEW}")),
+                .remedy(format!("the command lets packets pass at once; the limit: {ANEW}"))
+                .command(place.command(&way_out)),
         )
     };
     survey.all_filters().filter_map(dead).collect()
@@ -118,26 +118,33 @@ fn our_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding> {
     let is_used = survey.pointing_at(ifb.link.index).next().is_some();
     let delete = place.command(&format!("ip link del {name}"));
     let found = |id, severity, seen: String| Finding::new(id, severity, place.name(name), seen);
-    let leak = "it does no harm, but it is a device more, and a name that is taken";
+    let leaked = |finding: Finding| {
+        finding.why("its DEL never came; it does no harm, but is one device more").remedy(
+            "remove it; a GC of the runtime (lists of 1.1.0) and the node agent do the same",
+        )
+    };
     let alias = ifb.link.alias.as_deref().filter(|alias| alias.starts_with(ALIAS_MAGIC));
     let Some(alias) = alias else {
         let seen = match is_used {
             true => "an IFB of ours without its alias",
             false => "an IFB of ours without its alias, and nothing points at it",
         };
-        return Some(
-            found("ifb-without-alias", Severity::Warning, seen.into())
-                .why("a call was killed, or somebody changed it: nobody sees whose it is")
-                .remedy(if is_used { ANEW.into() } else { delete }),
-        );
+        let finding = found("ifb-without-alias", Severity::Warning, seen.into())
+            .why("a call was killed, or somebody changed it: nobody sees whose it is");
+        return Some(match is_used {
+            true => finding.remedy(ANEW),
+            false => finding.remedy("remove it").command(delete),
+        });
     };
     let device = alias_field(alias, "dev").unwrap_or_default();
     let pod = alias_field(alias, "pod").unwrap_or("a pod that nobody named");
     if survey.by_name(device).is_none() {
         let seen = format!("the interface {device} of {pod} is gone, and its IFB stayed");
-        return Some(found("ifb-leak", Severity::Warning, seen).why(leak).remedy(format!(
-            "{delete}; a GC of the runtime (lists of 1.1.0) and the node agent do the same"
-        )));
+        return Some(leaked(found("ifb-leak", Severity::Warning, seen)).command(delete));
+    }
+    if !is_used && has_successor(survey, ifb, device) {
+        let seen = format!("{device} is another pod's by now, and the IFB of {pod} stayed");
+        return Some(leaked(found("ifb-leak", Severity::Warning, seen)).command(delete));
     }
     if !is_used {
         let seen = format!("no filter sends packets of {pod} to it");
@@ -158,6 +165,21 @@ fn our_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding> {
     )
 }
 
+/// Whether an IFB of another attachment names the same interface: Calico gives a pod that is made
+/// anew under its old name the same one.
+fn has_successor(survey: &Survey, ifb: &Device, device: &str) -> bool {
+    let tag = tag_of(&ifb.link.name);
+    survey.devices.iter().any(|other| {
+        let alias = other.link.alias.as_deref().unwrap_or_default();
+        let tag_of_other = tag_of(&other.link.name);
+        is_ifb(other)
+            && tag_of_other.is_some()
+            && tag_of_other != tag
+            && alias_field(alias, "dev") == Some(device)
+            && survey.pointing_at(other.link.index).next().is_some()
+    })
+}
+
 fn reference_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding> {
     let name = &ifb.link.name;
     let user = survey.pointing_at(ifb.link.index).next();
@@ -169,7 +191,8 @@ fn reference_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding
             "an IFB of the reference plugin at which nothing points",
         )
         .why("its pod is gone, or no longer limited by it")
-        .remedy(place.command(&format!("ip link del {name}"))),
+        .remedy("remove it")
+        .command(place.command(&format!("ip link del {name}"))),
         Some((device, ..)) => Finding::new(
             "reference-shapes",
             Severity::Note,

@@ -1,0 +1,105 @@
+//! `doctor` on what is in the kernel: each damage is found by its name, and what it says helps.
+#![cfg(feature = "node")]
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test file")]
+
+mod common;
+mod doctored;
+
+use std::time::Instant;
+
+use common::{Damage, Direction, Way};
+use doctored::{Node, add};
+
+#[test]
+fn a_sound_node_is_told_so_with_pods_and_without() {
+    let Some(node) = Node::open() else { return };
+    let examined = node.examine();
+    assert!(examined.is_sound(), "{:#}", examined.json);
+    let _pods = Way::ALL.map(|way| node.pod(&format!("{way:?}"), way, ("10M", "20M")));
+    let _unlimited = node.pod("unlimited", Way::Root, ("", ""));
+    let examined = node.examine();
+    assert!(examined.is_sound(), "{:#}", examined.json);
+    // then it says what it looked at
+    assert_eq!(examined.one("pods")["seen"], "looked into 4 namespaces");
+    assert_eq!(examined.one("shaping")["seen"], "has 4 TBFs of ours");
+    assert_eq!(
+        examined.one("limits")["seen"],
+        "4 attachments with pod-bandwidth, each with its limits"
+    );
+    for id in ["cni", "cni-program", "kernel", "privileges"] {
+        assert_eq!(examined.one(id)["severity"], "ok");
+    }
+    let (status, text) = node.doctor(&[]);
+    // A kernel without fq_codel is worth a note.
+    let last = text.lines().last().unwrap();
+    assert!(status == Some(0) && last.starts_with("0 problems, 0 warnings, "), "{text}");
+}
+
+/// What is found after a damage, and whether a command of `doctor` is enough to mend it.
+fn expected(way: Way, direction: Direction, damage: Damage) -> Option<(&'static str, bool)> {
+    let has_hook = way.hook(direction).is_some();
+    Some(match damage {
+        Damage::NoIfb => ("redirect-to-nothing problem", false),
+        Damage::IfbDown => ("redirect-to-down problem", true),
+        Damage::NoTbf if has_hook => ("tbf-missing problem", false),
+        Damage::NoTbf => ("limit-missing warning", false),
+        Damage::NoHook | Damage::NoFilter | Damage::OtherTarget => ("ifb-unused problem", false),
+        // Numbers and the queue are CHECK's and the node agent's.
+        Damage::OtherRate | Damage::OtherBurst | Damage::OtherLimit | Damage::OtherLeaf => {
+            return None;
+        }
+    })
+}
+
+#[test]
+fn every_damage_to_a_pods_limits_is_found_and_its_remedy_helps() {
+    for (number, (way, direction, damage)) in Damage::table().enumerate() {
+        let Some((found, is_mended)) = expected(way, direction, damage) else { continue };
+        let case = format!("{way:?} {direction:?} {damage:?}");
+        let Some(node) = Node::open() else { return };
+        // given a pod with both limits, and one part of it broken
+        let name = format!("p{number}");
+        let pod = node.pod(&name, way, ("10M", "10M"));
+        assert!(node.examine().is_sound(), "{case}");
+        damage.apply(&pod, way, direction);
+        // when the node is looked at
+        let examined = node.examine();
+        // then that is told, and nothing else but what follows from it
+        let wrong = examined.wrong();
+        let follows = |id: &String| id == "limit-missing warning" || id == found;
+        assert!(wrong.iter().any(|id| id == found), "{case}: {wrong:?}");
+        assert!(wrong.iter().all(follows), "{case}: {wrong:?}");
+        // and its command lets packets pass
+        let id = found.split(' ').next().unwrap();
+        if matches!(damage, Damage::NoIfb | Damage::IfbDown) {
+            node.run(examined.one(id));
+            let after = node.examine();
+            assert!(!after.wrong().iter().any(|id| id == found), "{case}: {:?}", after.wrong());
+            assert_eq!(after.is_sound(), is_mended, "{case}: {:?}", after.wrong());
+        }
+        // and what the node agent does mends the rest
+        add(&pod, &name, way, ("10M", "10M")).ok();
+        let after = node.examine();
+        assert!(after.is_sound(), "{case}: {:?}", after.wrong());
+    }
+}
+
+#[test]
+fn a_hundred_pods_are_looked_at_in_less_than_two_seconds() {
+    let Some(node) = Node::open() else { return };
+    let pods: Vec<_> =
+        (0..100).map(|n| node.pod(&format!("p{n}"), Way::ALL[n % 3], ("10M", "20M"))).collect();
+    let mut times: Vec<_> = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            let examined = node.examine();
+            assert!(examined.is_sound(), "{:?}", examined.wrong());
+            assert_eq!(examined.one("pods")["seen"], "looked into 100 namespaces");
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    // Told, not asserted: how busy the machine is decides.
+    eprintln!("doctor with {} pods: median {:.0?}, worst {:.0?}", pods.len(), times[2], times[4]);
+}
