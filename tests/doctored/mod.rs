@@ -8,6 +8,7 @@
 )]
 
 use std::os::unix::fs::symlink;
+use std::process::Output;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Call, Lab, PLUGIN, Pod, TempDir, Way};
 
-const NODE: &str = env!("CARGO_BIN_EXE_pod-bandwidth-node");
+pub const NODE: &str = env!("CARGO_BIN_EXE_pod-bandwidth-node");
 
 /// The network's name in the list, in calls and in the cache.
 const NETWORK: &str = "net";
@@ -136,6 +137,14 @@ impl Node {
         let examined = Examined { status, json };
         examined.assert_form();
         examined
+    }
+
+    /// Runs `doctor -o json` with none of root's capabilities.
+    pub fn without_privilege(&self) -> Output {
+        let words = self.words();
+        let before = ["setpriv", "--bounding-set", "-all", "--"];
+        let words = before.into_iter().chain(words.iter().map(String::as_str));
+        self.lab.attempt(&words.chain(["-o", "json"]).collect::<Vec<_>>())
     }
 
     /// Runs the command of a finding as a person would paste it.
