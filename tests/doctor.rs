@@ -6,6 +6,7 @@
 mod common;
 mod doctored;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use common::{Damage, Direction, Way};
@@ -102,4 +103,31 @@ fn a_hundred_pods_are_looked_at_in_less_than_two_seconds() {
     times.sort();
     // Told, not asserted: how busy the machine is decides.
     eprintln!("doctor with {} pods: median {:.0?}, worst {:.0?}", pods.len(), times[2], times[4]);
+}
+
+#[test]
+fn pods_that_come_and_go_meanwhile_are_no_findings() {
+    let Some(node) = Node::open() else { return };
+    let pods: Vec<_> = Way::ALL.map(|way| (node.lab.pod(&format!("veth-{way:?}")), way)).into();
+    let is_done = AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        for (pod, way) in &pods {
+            let call = add(pod, &format!("{way:?}"), *way, ("10M", "20M"));
+            let is_done = &is_done;
+            scope.spawn(move || {
+                while !is_done.load(Ordering::Relaxed) {
+                    call.ok();
+                    call.clone().verb("DEL").ok();
+                }
+            });
+        }
+        let looks: Vec<_> = (0..40).map(|_| node.examine()).collect();
+        is_done.store(true, Ordering::Relaxed);
+        looks
+    });
+    for (number, examined) in looks.iter().enumerate() {
+        assert!(examined.is_sound(), "look {number}: {:#}", examined.json);
+    }
+    let shaped = looks.iter().filter(|one| one.one("shaping")["seen"] != "has 0 TBFs of ours");
+    assert!(shaped.count() > 5, "pods were there");
 }

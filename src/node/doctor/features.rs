@@ -23,7 +23,12 @@ pub(super) fn findings() -> Vec<Finding> {
     for (feature, result) in features {
         match result {
             Ok(()) => there.push(word(feature)),
-            Err(error) => findings.push(missing(feature, error.to_string())),
+            Err(error) => {
+                // What helps, an error says for the whole plugin; here it is known for one feature.
+                let said = error.to_string();
+                let said = said.split("; ").next().unwrap_or_default();
+                findings.push(missing(feature, said.to_owned()));
+            }
         }
     }
     if !there.is_empty() {

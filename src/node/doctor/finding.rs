@@ -39,6 +39,8 @@ pub(super) struct Finding {
     remedy: String,
     /// The remedy as words for a shell, where it is one command that cannot do harm.
     command: Option<String>,
+    /// Index of the interface: another one of the same name is another finding. Not told.
+    index: u32,
 }
 
 impl Finding {
@@ -67,6 +69,7 @@ impl Finding {
             why: String::new(),
             remedy: String::new(),
             command: None,
+            index: 0,
         }
     }
 
@@ -88,6 +91,12 @@ impl Finding {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._-/=:@+".contains(c);
         self.command =
             Some(command.into()).filter(|command: &String| command.chars().all(is_plain));
+        self
+    }
+
+    /// The interface that it is about.
+    pub(super) fn of(mut self, index: u32) -> Self {
+        self.index = index;
         self
     }
 
@@ -120,7 +129,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
     let mut sorted: Vec<_> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let mut text = String::new();
-    for Finding { id, severity, subject, seen, why, remedy, command } in sorted {
+    for Finding { id, severity, subject, seen, why, remedy, command, .. } in sorted {
         // Names of files and devices come from others: no control characters on a terminal.
         let line = format!("{:<8} {subject}: {seen}", severity.word());
         text += &format!("{}  [{id}]\n", printable(&line));

@@ -13,14 +13,14 @@ use crate::policy::{BitsPerSecond, Direction};
 use super::finding::{Finding, Severity};
 
 /// One limit that is missing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Missing {
     whose: String,
     direction: Direction,
     rate: BitsPerSecond,
 }
 
-/// All that is missing at two looks: an ADD or DEL that is under way looks like damage.
+/// All that is missing.
 pub(super) fn findings(cache: &Path, net: &Path) -> Vec<Finding> {
     let subject = cache.display().to_string();
     match look(cache, net) {
@@ -28,10 +28,7 @@ pub(super) fn findings(cache: &Path, net: &Path) -> Vec<Finding> {
             let seen = format!("{number} attachments with pod-bandwidth, each with its limits");
             vec![Finding::ok("limits", subject, seen)]
         }
-        Ok((_, first)) => {
-            let (_, second) = look(cache, net).unwrap_or_default();
-            first.into_iter().filter(|one| second.contains(one)).map(told).collect()
-        }
+        Ok((_, missing)) => missing.into_iter().map(told).collect(),
         Err(seen) => vec![
             Finding::new("cache-unread", Severity::Warning, subject, seen)
                 .why("which limits there should be is not known without it")

@@ -27,6 +27,9 @@ use shaping::Place;
 /// Time for the namespaces of pods; the rest takes much less, and all of it shall take two seconds.
 const PODS_TIME: Duration = Duration::from_secs(1);
 
+/// Longer than a call of the plugin takes.
+const A_CALL: Duration = Duration::from_millis(250);
+
 /// Say what on this node is not as it should be
 ///
 /// Looks at the list of the runtime, the program, the kernel and what is in it, Calico and BPF data planes, and what was
@@ -76,17 +79,56 @@ fn examine(options: &Options) -> Vec<Finding> {
     let mut findings = vec![privileges()];
     let chain = chain::look(chain::Folders { net: &options.net_dir, bin: &options.bin_dir });
     findings.extend(chain.findings.iter().cloned());
+    let mut looks = Vec::new();
     match Survey::here() {
         Ok(survey) => {
             findings.extend(neighbours::findings(&survey, &chain));
-            findings.extend(confirmed(survey, &Place::Node));
+            looks.push(Look::at(Place::Node, &survey));
         }
         Err(error) => findings.push(unseen("the node's network", &error)),
     }
-    findings.extend(pods(&options.netns_dir));
-    findings.extend(missing::findings(&options.cache, &options.net_dir));
+    findings.extend(pods(&options.netns_dir, &mut looks));
+    looks.push(Look::at_cache(&options.cache, &options.net_dir));
+    findings.extend(confirmed(looks));
     findings.extend(features::findings());
     findings
+}
+
+/// What was found in one place, and how to look there again.
+struct Look<'a> {
+    findings: Vec<Finding>,
+    again: Box<dyn Fn() -> Vec<Finding> + 'a>,
+}
+
+impl<'a> Look<'a> {
+    fn at(place: Place, survey: &Survey) -> Self {
+        let findings = shaping::findings(survey, &place);
+        // A pod may have gone meanwhile, and what was wrong with it.
+        let again = move || place.survey().map_or(Vec::new(), |it| shaping::findings(&it, &place));
+        Self { findings, again: Box::new(again) }
+    }
+
+    fn at_cache(cache: &'a Path, net: &'a Path) -> Self {
+        let look = move || missing::findings(cache, net);
+        Self { findings: look(), again: Box::new(look) }
+    }
+
+    fn is_wrong(&self) -> bool {
+        finding::worst(&self.findings) >= Severity::Warning
+    }
+}
+
+/// An ADD or DEL that is under way looks like damage, so only what is still there a moment later is told.
+fn confirmed(mut looks: Vec<Look<'_>>) -> Vec<Finding> {
+    if looks.iter().any(Look::is_wrong) {
+        std::thread::sleep(A_CALL);
+        for look in looks.iter_mut().filter(|look| look.is_wrong()) {
+            let mut second = (look.again)();
+            second.retain(|one| one.severity < Severity::Warning || look.findings.contains(one));
+            look.findings = second;
+        }
+    }
+    looks.into_iter().flat_map(|look| look.findings).collect()
 }
 
 fn privileges() -> Finding {
@@ -102,28 +144,11 @@ fn privileges() -> Finding {
     }
 }
 
-/// What is wrong with the shaping of one namespace. An ADD or DEL that is under way looks like damage,
-/// so only what is still there at a second look is told.
-fn confirmed(first: Survey, place: &Place) -> Vec<Finding> {
-    let findings = shaping::findings(&first, place);
-    if finding::worst(&findings) < Severity::Warning {
-        return findings;
-    }
-    match place.survey() {
-        Ok(second) => {
-            let still = shaping::findings(&second, place);
-            findings.into_iter().filter(|finding| still.contains(finding)).collect()
-        }
-        // The pod went meanwhile.
-        Err(_) => Vec::new(),
-    }
-}
-
 /// The pods' own namespaces: the placement `pod` shapes there.
-fn pods(folder: &Path) -> Vec<Finding> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
+    let entries = std::fs::read_dir(folder).ok()?;
     let deadline = Instant::now() + PODS_TIME;
-    let (mut findings, mut looked_at, mut left_out) = (Vec::new(), 0, 0);
+    let (mut looked_at, mut left_out) = (0, 0);
     for entry in entries.flatten() {
         if Instant::now() > deadline {
             left_out += 1;
@@ -132,7 +157,7 @@ fn pods(folder: &Path) -> Vec<Finding> {
         let place = Place::Pod(entry.path());
         match place.survey() {
             Ok(survey) => {
-                findings.extend(confirmed(survey, &place));
+                looks.push(Look::at(place, &survey));
                 looked_at += 1;
             }
             Err(error) if error.is_missing_privilege() => left_out += 1,
@@ -141,7 +166,7 @@ fn pods(folder: &Path) -> Vec<Finding> {
         }
     }
     let subject = folder.display().to_string();
-    findings.push(match left_out {
+    Some(match left_out {
         0 => Finding::ok("pods", subject, format!("looked into {looked_at} namespaces")),
         _ => {
             let seen = format!("{left_out} namespaces were not looked into, {looked_at} were");
@@ -149,8 +174,7 @@ fn pods(folder: &Path) -> Vec<Finding> {
                 .why("the placement pod shapes there")
                 .remedy("run it as root, and again where it ran out of its time")
         }
-    });
-    findings
+    })
 }
 
 fn unseen(what: &str, error: &KernelError) -> Finding {

@@ -45,12 +45,15 @@ impl Place {
 pub(super) fn findings(survey: &Survey, place: &Place) -> Vec<Finding> {
     let mut findings = dead_redirects(survey, place);
     for device in survey.devices.iter().filter(|device| is_ifb(device)) {
-        findings.extend(match device.link.name.as_str() {
-            name if tag_of(name).is_some() => our_ifb(survey, device, place),
-            name if name.starts_with("bwp") => reference_ifb(survey, device, place),
-            name if name.starts_with("bwcali") => felix_ifb(survey, device),
-            _ => None,
-        });
+        findings.extend(
+            match device.link.name.as_str() {
+                name if tag_of(name).is_some() => our_ifb(survey, device, place),
+                name if name.starts_with("bwp") => reference_ifb(survey, device, place),
+                name if name.starts_with("bwcali") => felix_ifb(survey, device),
+                _ => None,
+            }
+            .map(|finding| finding.of(device.link.index)),
+        );
     }
     let small = survey.devices.iter().filter_map(|device| small_burst(survey, device, place));
     findings.extend(small);
