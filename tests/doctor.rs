@@ -106,6 +106,18 @@ fn a_hundred_pods_are_looked_at_in_less_than_two_seconds() {
 }
 
 #[test]
+fn a_namespace_that_cannot_be_seen_from_here_is_told() {
+    let Some(node) = Node::open() else { return };
+    let _pod = node.pod("web", Way::Pod, ("10M", "20M"));
+    // given what a container sees that has the folder without the mounts in it
+    std::fs::write(node.folder.file("netns/cni-1"), "").unwrap();
+    let examined = node.examine();
+    assert_eq!(examined.wrong(), ["pods warning"]);
+    let remedy = examined.one("pods")["remedy"].as_str().unwrap();
+    assert!(remedy.contains("HostToContainer"), "{remedy}");
+}
+
+#[test]
 fn pods_that_come_and_go_meanwhile_are_no_findings() {
     let Some(node) = Node::open() else { return };
     let pods: Vec<_> = Way::ALL.map(|way| (node.lab.pod(&format!("veth-{way:?}")), way)).into();

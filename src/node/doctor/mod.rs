@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use nix::errno::Errno;
 
 use super::cache;
 use super::call::NET_FOLDER;
@@ -148,7 +149,7 @@ fn privileges() -> Finding {
 fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
     let entries = std::fs::read_dir(folder).ok()?;
     let deadline = Instant::now() + PODS_TIME;
-    let (mut looked_at, mut left_out) = (0, 0);
+    let (mut looked_at, mut left_out, mut none) = (0, 0, 0);
     for entry in entries.flatten() {
         if Instant::now() > deadline {
             left_out += 1;
@@ -161,20 +162,27 @@ fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
                 looked_at += 1;
             }
             Err(error) if error.is_missing_privilege() => left_out += 1,
-            // Gone meanwhile, or a file that is no namespace.
+            // A file over which the runtime's mount was made, seen from where that mount is not.
+            Err(error) if error.errno() == Some(Errno::EINVAL) => none += 1,
+            // Gone meanwhile.
             Err(_) => {}
         }
     }
     let subject = folder.display().to_string();
-    Some(match left_out {
-        0 => Finding::ok("pods", subject, format!("looked into {looked_at} namespaces")),
+    let seen = format!("looked into {looked_at} namespaces");
+    if left_out + none == 0 {
+        return Some(Finding::ok("pods", subject, seen));
+    }
+    let remedy = match none {
+        0 => "run it as root, and again where it ran out of its time",
         _ => {
-            let seen = format!("{left_out} namespaces were not looked into, {looked_at} were");
-            Finding::new("pods", Severity::Warning, subject, seen)
-                .why("the placement pod shapes there")
-                .remedy("run it as root, and again where it ran out of its time")
+            "run it in the node's mount namespace; in a container mount that folder HostToContainer; \
+             a file there that is left from a crash can be removed"
         }
-    })
+    };
+    let seen = format!("{seen}, not into {left_out}; {none} files are none as seen from here");
+    let finding = Finding::new("pods", Severity::Warning, subject, seen);
+    Some(finding.why("limits inside these pods were not looked at").remedy(remedy))
 }
 
 fn unseen(what: &str, error: &KernelError) -> Finding {
