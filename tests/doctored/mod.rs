@@ -204,6 +204,13 @@ impl Examined {
         found[0]
     }
 
+    /// The first finding with this id.
+    pub fn first(&self, id: &str) -> &Value {
+        let mut findings = self.json["findings"].as_array().unwrap().iter();
+        let found = findings.find(|finding| finding["id"] == id);
+        found.unwrap_or_else(|| panic!("{id} in {:#}", self.json))
+    }
+
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         self.wrong().is_empty() && self.status == Some(0)
@@ -212,7 +219,9 @@ impl Examined {
 
 /// The ADD of a pod of this node; also what the node agent would do again.
 pub fn add(pod: &Pod, name: &str, way: Way, limits: (&str, &str)) -> Call {
-    Call::add(pod).container(&container(name)).way(way).limits(limits.0, limits.1)
+    let pod_of = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}");
+    let call = Call::add(pod).container(&container(name)).env("CNI_ARGS", &pod_of);
+    call.way(way).limits(limits.0, limits.1)
 }
 
 pub fn container(name: &str) -> String {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::node::cache::{Attached, Cache, CacheError};
+use crate::node::cache::{self, Attached, Cache, CacheError};
 use crate::node::call::{Call, Folders};
 use crate::node::inventory::{DIRECTIONS, Inventory};
 use crate::policy::{BitsPerSecond, Direction};
@@ -15,7 +15,8 @@ use super::finding::{Finding, Severity};
 /// One limit that is missing.
 #[derive(Debug)]
 struct Missing {
-    whose: String,
+    pod: Option<String>,
+    ifname: String,
     direction: Direction,
     rate: BitsPerSecond,
 }
@@ -25,10 +26,10 @@ pub(super) fn findings(cache: &Path, net: &Path) -> Vec<Finding> {
     let subject = cache.display().to_string();
     match look(cache, net) {
         Ok((number, missing)) if missing.is_empty() => {
-            let seen = format!("{number} attachments with pod-bandwidth, each with its limits");
+            let seen = format!("attachments by pod-bandwidth, each with its limits: {number}");
             vec![Finding::ok("limits", subject, seen)]
         }
-        Ok((_, missing)) => missing.into_iter().map(told).collect(),
+        Ok((_, missing)) => missing.into_iter().map(|one| told(one, cache)).collect(),
         Err(seen) => vec![
             Finding::new("cache-unread", Severity::Warning, subject, seen)
                 .why("which limits there should be is not known without it")
@@ -37,22 +38,34 @@ pub(super) fn findings(cache: &Path, net: &Path) -> Vec<Finding> {
     }
 }
 
-fn told(missing: Missing) -> Finding {
-    let Missing { whose, direction, rate } = missing;
+fn told(missing: Missing, cache: &Path) -> Finding {
+    let Missing { pod, ifname, direction, rate } = missing;
     let way = match direction {
         Direction::Ingress => "to the pod",
         Direction::Egress => "from the pod",
     };
     let seen = format!("no limit {way}, and it was made with one of {rate}");
-    Finding::new("limit-missing", Severity::Warning, whose, seen)
+    let subject = format!("{} {ifname}", pod.as_deref().unwrap_or("a pod that nobody named"));
+    let finding = Finding::new("limit-missing", Severity::Warning, subject, seen)
         .why(
             "another program removed it, as Calico's Felix does at a root qdisc; or its annotation \
              went meanwhile and the node agent followed",
         )
         .remedy(
-            "look at the pod's annotations; where they ask for it, the node agent puts it back, and \
-             without one delete the pod so that it is made anew",
-        )
+            "the node agent puts back what the annotations ask for; without one the command puts back \
+             what the pod was made with",
+        );
+    put_back(finding, pod.as_deref(), cache)
+}
+
+/// The command that brings a pod to what it was made with, where its name is known.
+pub(super) fn put_back(finding: Finding, pod: Option<&str>, cache: &Path) -> Finding {
+    let Some(pod) = pod else { return finding };
+    let mut command = format!("pod-bandwidth set {pod} --clear");
+    if cache != Path::new(cache::FOLDER) {
+        command += &format!(" --cache-dir {}", cache.display());
+    }
+    finding.command(command)
 }
 
 /// The number of attachments that ours was called for, and the limits that are missing.
@@ -83,12 +96,11 @@ fn missing(attached: &Attached, inventory: &Inventory, folders: &Folders) -> Vec
         (&owner.network, &owner.container_id, &owner.ifname)
             == (&attached.network, &attached.container_id, &attached.ifname)
     });
-    let whose = attached.pod().unwrap_or_else(|| attached.container_id.clone());
     let wanted = [limits.ingress, limits.egress];
     let pairs = DIRECTIONS.into_iter().zip(wanted).filter_map(|(direction, limit)| {
         let holds = shaped.is_some_and(|one| one.limits[direction as usize].is_some());
         let rate = limit.filter(|_| !holds)?.rate;
-        Some(Missing { whose: format!("{whose} {}", attached.ifname), direction, rate })
+        Some(Missing { pod: attached.pod(), ifname: attached.ifname.clone(), direction, rate })
     });
     pairs.collect()
 }

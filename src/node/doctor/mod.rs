@@ -84,11 +84,11 @@ fn examine(options: &Options) -> Vec<Finding> {
     match Survey::here() {
         Ok(survey) => {
             findings.extend(neighbours::findings(&survey, &chain));
-            looks.push(Look::at(Place::Node, &survey));
+            looks.push(Look::at(Place::Node, &survey, &options.cache));
         }
         Err(error) => findings.push(unseen("the node's network", &error)),
     }
-    findings.extend(pods(&options.netns_dir, &mut looks));
+    findings.extend(pods(options, &mut looks));
     looks.push(Look::at_cache(&options.cache, &options.net_dir));
     findings.extend(confirmed(looks));
     findings.extend(features::findings());
@@ -102,10 +102,13 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn at(place: Place, survey: &Survey) -> Self {
-        let findings = shaping::findings(survey, &place);
-        // A pod may have gone meanwhile, and what was wrong with it.
-        let again = move || place.survey().map_or(Vec::new(), |it| shaping::findings(&it, &place));
+    fn at(place: Place, survey: &Survey, cache: &'a Path) -> Self {
+        let findings = shaping::findings(survey, &place, cache);
+        let again = move || {
+            let second = place.survey().map(|survey| shaping::findings(&survey, &place, cache));
+            // A pod may have gone meanwhile, and what was wrong with it.
+            second.unwrap_or_default()
+        };
         Self { findings, again: Box::new(again) }
     }
 
@@ -146,7 +149,8 @@ fn privileges() -> Finding {
 }
 
 /// The pods' own namespaces: the placement `pod` shapes there.
-fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
+fn pods<'a>(options: &'a Options, looks: &mut Vec<Look<'a>>) -> Option<Finding> {
+    let folder = &options.netns_dir;
     let entries = std::fs::read_dir(folder).ok()?;
     let deadline = Instant::now() + PODS_TIME;
     let (mut looked_at, mut left_out, mut none) = (0, 0, 0);
@@ -158,7 +162,7 @@ fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
         let place = Place::Pod(entry.path());
         match place.survey() {
             Ok(survey) => {
-                looks.push(Look::at(place, &survey));
+                looks.push(Look::at(place, &survey, &options.cache));
                 looked_at += 1;
             }
             Err(error) if error.is_missing_privilege() => left_out += 1,
@@ -169,7 +173,7 @@ fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
         }
     }
     let subject = folder.display().to_string();
-    let seen = format!("looked into {looked_at} namespaces");
+    let seen = format!("namespaces looked into: {looked_at}");
     if left_out + none == 0 {
         return Some(Finding::ok("pods", subject, seen));
     }
@@ -180,7 +184,8 @@ fn pods(folder: &Path, looks: &mut Vec<Look<'_>>) -> Option<Finding> {
              a file there that is left from a crash can be removed"
         }
     };
-    let seen = format!("{seen}, not into {left_out}; {none} files are none as seen from here");
+    let seen =
+        format!("{seen}; not looked into: {left_out}; files that are none from here: {none}");
     let finding = Finding::new("pods", Severity::Warning, subject, seen);
     Some(finding.why("limits inside these pods were not looked at").remedy(remedy))
 }

@@ -52,7 +52,7 @@ fn host(index: u32, name: &str, target: u32) -> Device {
 
 /// Names of what is found, but for the count.
 fn found(devices: Vec<Device>) -> Vec<(&'static str, Severity)> {
-    let all = findings(&Survey { devices }, &Place::Node);
+    let all = findings(&Survey { devices }, &Place::Node, Path::new("/cache"));
     all.iter().map(|one| (one.id, one.severity)).filter(|(id, _)| *id != "shaping").collect()
 }
 
@@ -139,7 +139,7 @@ fn a_burst_that_the_kernel_shows_as_a_rest_is_not_judged() {
 #[test]
 fn a_command_for_a_pod_enters_its_namespace() {
     let survey = Survey { devices: vec![ifb(2, IFB, "eth0")] };
-    let found = findings(&survey, &Place::Pod("/var/run/netns/cni-1".into()));
+    let found = findings(&survey, &Place::Pod("/var/run/netns/cni-1".into()), Path::new("/cache"));
     let text = super::super::finding::text(&found);
     assert!(
         text.contains(&format!("nsenter --net=/var/run/netns/cni-1 ip link del {IFB}")),
