@@ -7,7 +7,7 @@
 mod common;
 mod doctored;
 
-use common::{Call, Pod, Way, feed, require_peer};
+use common::{Call, PLUGIN, Pod, Way, feed, require_peer};
 use doctored::{Node, add, container, entry, list};
 use serde_json::{Value, json};
 use std::process::Stdio;
@@ -115,6 +115,10 @@ fn a_burst_that_holds_no_full_frame_is_a_problem_of_any_tbf() {
     // The MTU may have grown since.
     node.lab.sh(&format!("ip link set {} mtu 9000", pod.eth0.host));
     assert_eq!(node.examine().wrong(), ["burst-below-mtu problem"; 2]);
+    // What the pod was made with is derived anew.
+    let cache = node.folder.file("cache");
+    node.lab.run(&[PLUGIN, "set", "shop/web", "--clear", "--cache-dir", &cache]);
+    assert!(node.examine().is_sound());
 }
 
 /// A list with a key of our entry set.

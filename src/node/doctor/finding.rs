@@ -26,6 +26,49 @@ impl Severity {
     }
 }
 
+/// All kinds, in the order of the table of docs/troubleshooting.md.
+const IDS: [&str; 39] = [
+    "privileges",
+    "cni",
+    "cni-list",
+    "cni-no-entry",
+    "cni-inactive",
+    "cni-order",
+    "cni-twice",
+    "cni-reference",
+    "cni-capabilities",
+    "cni-settings",
+    "cni-no-gc",
+    "cni-program",
+    "unseen",
+    "calico",
+    "calico-root",
+    "calico-root-tbf",
+    "calico-shapes",
+    "calico-ifb",
+    "foreign-root",
+    "bpf-data-plane",
+    "bpf-guard",
+    "bpf-hides",
+    "shaping",
+    "redirect-to-nothing",
+    "redirect-to-down",
+    "ifb-unused",
+    "tbf-missing",
+    "ifb-leak",
+    "ifb-without-alias",
+    "reference-shapes",
+    "reference-leak",
+    "burst-below-mtu",
+    "pods",
+    "limits",
+    "limit-missing",
+    "cache-unread",
+    "kernel",
+    "kernel-feature",
+    "kernel-unseen",
+];
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -60,6 +103,7 @@ impl Finding {
         subject: impl Into<String>,
         seen: impl Into<String>,
     ) -> Self {
+        debug_assert!(IDS.contains(&id), "{id} is no kind of finding");
         let (subject, seen) = (subject.into(), seen.into());
         Self {
             id,
@@ -163,13 +207,14 @@ mod tests {
 
     #[test]
     fn the_worst_comes_first_and_names_of_others_move_no_cursor() {
-        let note = Finding::new("a", Severity::Note, "x", "one").why("w");
-        let problem =
-            Finding::new("b", Severity::Problem, "y\u{1b}[2J", "two").remedy("r").command("c d");
-        let findings = [note, problem, Finding::ok("c", "z", "three")];
-        let want = "problem  y?[2J: two  [b]\n         remedy  r\n         run     c d\n\
-                    note     x: one  [a]\n         why     w\n\
-                    ok       z: three  [c]\n1 problem, 0 warnings, 1 note\n";
+        let note = Finding::new("pods", Severity::Note, "x", "one").why("w");
+        let problem = Finding::new("cni-list", Severity::Problem, "y\u{1b}[2J", "two")
+            .remedy("r")
+            .command("c d");
+        let findings = [note, problem, Finding::ok("cni", "z", "three")];
+        let want = "problem  y?[2J: two  [cni-list]\n         remedy  r\n         run     c d\n\
+                    note     x: one  [pods]\n         why     w\n\
+                    ok       z: three  [cni]\n1 problem, 0 warnings, 1 note\n";
         assert_eq!(text(&findings), want);
         assert_eq!(worst(&findings), Severity::Problem);
         assert_eq!(worst(&[]), Severity::Ok);
@@ -177,12 +222,20 @@ mod tests {
 
     #[test]
     fn a_name_that_a_shell_takes_for_more_gets_no_command() {
-        let command = |text| Finding::ok("a", "x", "y").command(text).command;
+        let command = |text| Finding::ok("cni", "x", "y").command(text).command;
         assert_eq!(command("ip link del eth0").as_deref(), Some("ip link del eth0"));
         for hostile in
             ["ip link del a;reboot", "ip link del $(x)", "ip link del `x`", "ip link del a\nb"]
         {
             assert_eq!(command(hostile), None, "{hostile}");
         }
+    }
+
+    #[test]
+    fn the_page_has_every_kind_in_its_table() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        let (_, table) = page.split_once("## What doctor finds").unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), IDS);
     }
 }
