@@ -121,6 +121,8 @@ fn measure_cell(cell: &Cell) -> Value {
         "first_100_ms": round(curve.by(0.1) / (limit * 0.1)),
         "first_second": round(curve.by(1.0) / limit),
         "steady_of_ideal": round(steady / limit),
+        // Whole frames, sent again or not.
+        "steady_frames": round(curve.rate(1.0, seconds as f64) / limit),
         "mbit_each_50_ms": (rate == 10_000_000).then(|| points.collect::<Vec<_>>()),
     })
 }
