@@ -7,10 +7,10 @@ mod common;
 mod doctored;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{Damage, Direction, Way};
-use doctored::{Node, add};
+use doctored::{NODE, Node, add};
 
 #[test]
 fn a_sound_node_is_told_so_with_pods_and_without() {
@@ -149,4 +149,26 @@ fn pods_that_come_and_go_meanwhile_are_no_findings() {
     }
     let shaped = looks.iter().filter(|one| one.one("shaping")["seen"] != "TBFs of ours: 0");
     assert!(shaped.count() > 5, "pods were there");
+}
+
+#[test]
+fn what_answers_at_the_agents_port_is_told() {
+    let Some(node) = Node::open() else { return };
+    let agent = node.examine().one("agent").clone();
+    assert_eq!(agent["severity"], "note", "{agent:#}");
+    // The same port, and not the agent: `metrics` follows no annotations.
+    let words = [NODE, "metrics", "--listen", "127.0.0.1:9464"];
+    let mut server = node.lab.spawn(&words, &[]);
+    let patience = Instant::now() + Duration::from_secs(10);
+    let other = loop {
+        let agent = node.examine().one("agent").clone();
+        if !agent["seen"].as_str().unwrap().contains("refused") {
+            break agent;
+        }
+        assert!(Instant::now() < patience, "the server comes up");
+    };
+    assert_eq!(other["severity"], "note");
+    assert_eq!(other["seen"], "another program than the node agent answers");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

@@ -27,7 +27,7 @@ impl Severity {
 }
 
 /// All kinds, in the order of the table of docs/troubleshooting.md.
-const IDS: [&str; 39] = [
+const IDS: [&str; 40] = [
     "privileges",
     "cni",
     "cni-list",
@@ -64,6 +64,7 @@ const IDS: [&str; 39] = [
     "limits",
     "limit-missing",
     "cache-unread",
+    "agent",
     "kernel",
     "kernel-feature",
     "kernel-unseen",

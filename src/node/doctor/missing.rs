@@ -21,15 +21,15 @@ struct Missing {
     rate: BitsPerSecond,
 }
 
-/// All that is missing.
-pub(super) fn findings(cache: &Path, net: &Path) -> Vec<Finding> {
+/// All that is missing. `has_agent`: the node agent is at work, and would put back what is wanted.
+pub(super) fn findings(cache: &Path, net: &Path, has_agent: bool) -> Vec<Finding> {
     let subject = cache.display().to_string();
     match look(cache, net) {
         Ok((number, missing)) if missing.is_empty() => {
             let seen = format!("attachments by pod-bandwidth, each with its limits: {number}");
             vec![Finding::ok("limits", subject, seen)]
         }
-        Ok((_, missing)) => missing.into_iter().map(|one| told(one, cache)).collect(),
+        Ok((_, missing)) => missing.into_iter().map(|one| told(one, cache, has_agent)).collect(),
         Err(seen) => vec![
             Finding::new("cache-unread", Severity::Warning, subject, seen)
                 .why("which limits there should be is not known without it")
@@ -38,7 +38,7 @@ pub(super) fn findings(cache: &Path, net: &Path) -> Vec<Finding> {
     }
 }
 
-fn told(missing: Missing, cache: &Path) -> Finding {
+fn told(missing: Missing, cache: &Path, has_agent: bool) -> Finding {
     let Missing { pod, ifname, direction, rate } = missing;
     let way = match direction {
         Direction::Ingress => "to the pod",
@@ -46,14 +46,17 @@ fn told(missing: Missing, cache: &Path) -> Finding {
     };
     let seen = format!("no limit {way}, and it was made with one of {rate}");
     let subject = format!("{} {ifname}", pod.as_deref().unwrap_or("a pod that nobody named"));
+    if has_agent {
+        return Finding::new("limit-missing", Severity::Note, subject, seen).why(
+            "its annotation went meanwhile and the node agent followed; where it did not go, the agent \
+             puts the limit back within seconds, or an Event on the pod says why not",
+        );
+    }
     let finding = Finding::new("limit-missing", Severity::Warning, subject, seen)
-        .why(
-            "another program removed it, as Calico's Felix does at a root qdisc; or its annotation \
-             went meanwhile and the node agent followed",
-        )
+        .why("another program removed it, as Calico's Felix does at a root qdisc")
         .remedy(
-            "the node agent puts back what the annotations ask for; without one the command puts back \
-             what the pod was made with",
+            "the command puts back what the pod was made with; the node agent puts back what its \
+             annotations ask for",
         );
     put_back(finding, pod.as_deref(), cache)
 }

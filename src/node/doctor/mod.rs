@@ -3,6 +3,7 @@
 //! It reads files and the kernel and changes neither. What the kernel can do is tried in a private
 //! network namespace, last of all, because there is no way back from it.
 
+mod agent;
 mod chain;
 mod features;
 mod finding;
@@ -11,6 +12,7 @@ mod neighbours;
 mod program;
 mod shaping;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -51,6 +53,9 @@ pub(super) struct Options {
     /// The runtime's folder of network namespaces
     #[arg(long, value_name = "FOLDER", default_value = "/var/run/netns")]
     netns_dir: PathBuf,
+    /// Where the node agent answers
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
+    agent: SocketAddr,
     /// Text for people, or one JSON document with stable fields
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -89,7 +94,9 @@ fn examine(options: &Options) -> Vec<Finding> {
         Err(error) => findings.push(unseen("the node's network", &error)),
     }
     findings.extend(pods(options, &mut looks));
-    looks.push(Look::at_cache(&options.cache, &options.net_dir));
+    let (agent, has_agent) = agent::look(options.agent);
+    findings.push(agent);
+    looks.push(Look::at_cache(&options.cache, &options.net_dir, has_agent));
     findings.extend(confirmed(looks));
     findings.extend(features::findings());
     findings
@@ -112,8 +119,8 @@ impl<'a> Look<'a> {
         Self { findings, again: Box::new(again) }
     }
 
-    fn at_cache(cache: &'a Path, net: &'a Path) -> Self {
-        let look = move || missing::findings(cache, net);
+    fn at_cache(cache: &'a Path, net: &'a Path, has_agent: bool) -> Self {
+        let look = move || missing::findings(cache, net, has_agent);
         Self { findings: look(), again: Box::new(look) }
     }
 
