@@ -26,7 +26,7 @@ const BOTH: [(&str, &str); 2] = [(INGRESS, "10M"), (EGRESS, "20M")];
 
 type Part = (&'static str, fn(&Cluster));
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 10] = [
     ("a changed annotation is in the kernel within a second", changes_are_fast),
     ("a TCP stream goes on through ten changes", a_stream_goes_on),
     ("a bad annotation leaves the old limit, and is told once", bad_annotations_are_told),
@@ -34,6 +34,8 @@ const PARTS: [Part; 8] = [
     ("a namespace has defaults for its pods", namespaces_have_defaults),
     ("an agent that is killed or ended leaves the limits, and catches up", ends_leave_limits),
     ("without the API server limits are repaired and leaks swept", without_the_api_server),
+    ("pods that the runtime's cache does not know are found", without_the_cache),
+    ("beside a Felix the limits stay, and come back", beside_felix),
     ("a hundred pods from before the installation", a_hundred_pods_at_rest),
 ];
 
@@ -41,7 +43,7 @@ const PARTS: [Part; 8] = [
 fn an_agent_beside_a_kubelet() {
     let Some(cluster) = Cluster::open() else { return };
     let mut failed = Vec::new();
-    for (number, (name, part)) in PARTS.iter().enumerate().skip(7) {
+    for (number, (name, part)) in PARTS.iter().enumerate() {
         let start = Instant::now();
         tell(&format!("part {} of {}: {name}", number + 1, PARTS.len()));
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -254,6 +256,7 @@ fn without_the_api_server(cluster: &Cluster) {
     // when the API server is dead
     let server = ApiServer::kill(cluster);
     let start = Instant::now();
+    let away = Duration::from_secs(61);
     agent.wait_for("all limits stay, and it is tried again");
     // then what another program removes comes back
     network.host.sh(&format!("tc qdisc del dev {} root", network.eth0.host));
@@ -270,7 +273,9 @@ fn without_the_api_server(cluster: &Cluster) {
     cluster.wait("the end of the leak", gone);
     assert!(cluster.lab.link("ifb-foreign").is_some() && cluster.lab.link(&used).is_some());
     cluster.lab.sh("ip link del ifb-foreign");
-    // when it is back, then annotations count again
+    // when it is back after a minute, then annotations count again
+    std::thread::sleep(away.saturating_sub(start.elapsed()));
+    assert_eq!(rates(&network), (10 * M, 20 * M));
     tell(&format!("    the API server was away for {:.1?}", start.elapsed()));
     server.start();
     cluster.annotate("away", &json!({INGRESS: "3M"}));
@@ -278,6 +283,82 @@ fn without_the_api_server(cluster: &Cluster) {
     wait_for(cluster, &network, (3 * M, 20 * M));
     tell(&format!("    and followed again {:.1?} after its first answer", start.elapsed()));
     assert_eq!(agent.count("it is tried again"), 1, "told once: {}", agent.log());
+}
+
+fn without_the_cache(cluster: &Cluster) {
+    // given a pod whose entry somebody removed
+    let pod = cluster.run(&Manifest::new("lost", &BOTH));
+    let network = pod.network();
+    for file in std::fs::read_dir(cluster.path("/var/lib/cni/results")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    // then the alias of its IFB leads to it, from the second slow look on
+    let agent = Agent::start(cluster, "lost");
+    cluster.annotate("lost", &json!({INGRESS: "3M", EGRESS: "4M"}));
+    wait_for(cluster, &network, (3 * M, 4 * M));
+    // and after that at once
+    let start = Instant::now();
+    cluster.annotate("lost", &json!({INGRESS: "5M"}));
+    wait_for(cluster, &network, (5 * M, 4 * M));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(cluster.lab.ifbs().len(), 1, "{}", agent.log());
+}
+
+/// The host interface of Calico for the first pod of a crowd: printf default.crowd-0 | sha1sum.
+const CALI: &str = "cali576d457e577";
+
+fn beside_felix(cluster: &Cluster) {
+    // given a pod of Calico's, from before the installation, that no cache knows
+    let crowd = Crowd::new(cluster, 1, &BOTH);
+    crowd.forget(0);
+    let lab = &cluster.lab;
+    lab.script(&format!(
+        "ip link set crowd0 down\n ip link set crowd0 name {CALI}\n ip link set {CALI} up"
+    ));
+    let agent = Agent::spawn(cluster, "felix", Crowd::NODE, &Crowd::options());
+    // then Calico's rule for names leads to it, and its limits are at the hooks
+    let limits = || -> Vec<u64> {
+        let tbf = |dev: &String| Some(lab.root(dev)).filter(|root| root.kind == "tbf");
+        let mut rates: Vec<_> = lab
+            .ifbs()
+            .iter()
+            .filter_map(tbf)
+            .map(|tbf| tbf.options["rate"].as_u64().unwrap() * 8)
+            .collect();
+        rates.sort_unstable();
+        rates
+    };
+    let hold = || (limits() == [10 * M, 20 * M]).then_some(());
+    cluster.wait("both limits at the hooks", hold);
+    let filters = || ["ingress", "egress"].map(|hook| lab.filters(CALI, hook).len());
+    assert_eq!(filters(), [1, 1]);
+    let shaped = (lab.ifbs(), filters());
+    // when Felix works as it does, with limits of its own and without
+    for round in 0..10 {
+        lab.sh(&format!(
+            "tc qdisc replace dev {CALI} root handle 1: tbf rate {}mbit burst 512k limit 4m",
+            round + 100
+        ));
+        lab.sh(&format!("tc qdisc del dev {CALI} root"));
+        assert_eq!((lab.ifbs(), filters()), shaped, "round {round}");
+        assert_eq!(limits(), [10 * M, 20 * M], "round {round}");
+    }
+    // and when somebody takes the hooks away, then they come back
+    for _ in 0..3 {
+        lab.sh(&format!("tc qdisc del dev {CALI} clsact"));
+        cluster.wait("the hooks to come back", || (filters() == [1, 1]).then_some(()));
+        cluster.wait("both limits", hold);
+    }
+    // when another program has the egress hook for itself, then that is told once and left
+    lab.sh(&format!("tc filter del dev {CALI} egress"));
+    lab.sh(&format!(
+        "tc filter add dev {CALI} egress pref 1 protocol all u32 match u32 0 0 action ok"
+    ));
+    lab.sh(&format!("tc qdisc replace dev {CALI} root handle 1: pfifo"));
+    cluster.wait("the limits elsewhere", || (filters()[1] == 1).then_some(()));
+    tell(&format!("    {}", agent.log().lines().last().unwrap_or_default()));
+    drop(agent);
+    crowd.remove();
 }
 
 fn a_hundred_pods_at_rest(cluster: &Cluster) {

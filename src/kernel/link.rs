@@ -181,6 +181,15 @@ fn get_namespace_id(other: &NetNs) -> Request {
     Request { doing, flags: 0, message: RouteNetlinkMessage::GetNsId(message) }
 }
 
+/// The number by which the namespace of the socket knows another one; `None` where it does not.
+///
+/// # Errors
+/// What the kernel said.
+#[cfg(feature = "node")]
+pub fn namespace_id(host: &mut Socket, other: &NetNs) -> Result<Option<i32>, KernelError> {
+    namespace_id_of(host.request(get_namespace_id(other)))
+}
+
 /// The number in the answer; `None` where it has none.
 fn namespace_id_of(answer: Answer) -> Result<Option<i32>, KernelError> {
     const NETNSA_NSID: u16 = 1;

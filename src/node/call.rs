@@ -145,15 +145,25 @@ impl Call {
 
 /// Our entry in the first list of this network, by file name as libcni sorts them.
 fn active_entry(folder: &Path, network: &str) -> Option<Map<String, Value>> {
-    let files = std::fs::read_dir(folder).ok()?.map_while(Result::ok).map(|file| file.path());
+    let list = lists(folder).find(|list| list["name"] == network)?;
+    entry_of(&list)
+}
+
+/// The network of the first list that has our entry.
+pub fn network_with_entry(folder: &Path) -> Option<String> {
+    let list = lists(folder).find(|list| entry_of(list).is_some())?;
+    list["name"].as_str().map(str::to_owned)
+}
+
+fn lists(folder: &Path) -> impl Iterator<Item = Value> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().map_while(Result::ok);
     let is_list = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "conflist");
-    let mut files: Vec<_> = files.filter(is_list).collect();
+    let mut files: Vec<_> = files.map(|file| file.path()).filter(is_list).collect();
     files.sort();
-    let lists = files.iter().filter_map(|path| {
-        let list: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        (list["name"] == network).then_some(list)
-    });
-    let list = lists.into_iter().next()?;
+    files.into_iter().filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok())
+}
+
+fn entry_of(list: &Value) -> Option<Map<String, Value>> {
     let entry = list["plugins"].as_array()?.iter().find(|plugin| plugin["type"] == PLUGIN)?;
     entry.as_object().cloned()
 }

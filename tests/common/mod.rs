@@ -41,7 +41,7 @@ pub use ns::{Ns, feed};
 pub use peers::{peer, require_peer, skip};
 pub use roles::{role_call, start_test_again, told};
 pub use shape::{Direction, Limit, Shape, Way, our_pref};
-pub use shipped::{Recorded, shipped_plugin};
+pub use shipped::{Recorded, shipped, shipped_plugin};
 pub use snapshot::Snapshot;
 pub use strace::{RECEIVES, SENDS, Strace};
 pub use temp::TempDir;

@@ -11,10 +11,18 @@ use super::{Lab, PLUGIN, Pod, PodSpec, Way, ns, peer, tests_dir};
 /// The release build, where it is there and not older than its sources; else the binary that cargo
 /// built for the tests.
 pub fn shipped_plugin() -> PathBuf {
-    let built = Path::new(PLUGIN);
+    shipped(Path::new(PLUGIN))
+}
+
+/// The same of a program of this package: what `cargo build --release` made, or `scripts/package`.
+pub fn shipped(built: &Path) -> PathBuf {
     let target = built.parent().and_then(Path::parent).expect("target/<profile>/<program>");
-    let release = target.join("release/pod-bandwidth");
-    if is_fresh(&release) == Some(true) { release } else { built.to_owned() }
+    let name = built.file_name().expect("a program");
+    let libcs =
+        ["musl", "gnu"].map(|libc| format!("{}-unknown-linux-{libc}/", std::env::consts::ARCH));
+    let folders = [""].into_iter().chain(libcs.iter().map(String::as_str));
+    let mut programs = folders.map(|folder| target.join(format!("{folder}release")).join(name));
+    programs.find(|program| is_fresh(program) == Some(true)).unwrap_or_else(|| built.to_owned())
 }
 
 /// Asks the list of sources that cargo leaves beside a program: `program: source source …`.

@@ -91,6 +91,11 @@ impl<'a> Crowd<'a> {
         })
     }
 
+    /// Takes one out of the runtime's cache.
+    pub fn forget(&self, n: usize) {
+        std::fs::remove_file(self.path(&format!("cache/crowd-c{n}-eth0"))).unwrap();
+    }
+
     /// The agent's options for them.
     pub fn options() -> [&'static str; 6] {
         let (cache, net) = ("/run/node/crowd/cache", "/run/node/crowd/net");

@@ -3,15 +3,18 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::common::shipped;
 use crate::kube::Cluster;
 
-/// The node program.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pod-bandwidth-node");
+/// The node program as it is shipped, where scripts/package has made it: what it takes is measured.
+static PROGRAM: LazyLock<PathBuf> =
+    LazyLock::new(|| shipped(Path::new(env!("CARGO_BIN_EXE_pod-bandwidth-node"))));
 
 /// Where the node's programs keep what they must not lose.
 const CONFLISTS: &str = "/run/node/cni";
@@ -37,7 +40,7 @@ impl<'a> Agent<'a> {
     pub fn spawn(cluster: &'a Cluster, name: &str, node: &str, options: &[&str]) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("agent-{name}.log"));
         let file = File::create(&log).expect("cargo's folder can be written");
-        let words = [&[PROGRAM, "agent", "--node-name", node], options].concat();
+        let words = [&[program(), "agent", "--node-name", node], options].concat();
         let outer = cluster
             .enter(&words)
             .stdin(Stdio::null())
@@ -103,6 +106,10 @@ impl Drop for Agent<'_> {
     }
 }
 
+fn program() -> &'static str {
+    PROGRAM.to_str().expect("a path in UTF-8")
+}
+
 /// nsenter enters a namespace of processes by a child.
 fn child_of(parent: u32) -> Option<Pid> {
     let children =
@@ -110,12 +117,12 @@ fn child_of(parent: u32) -> Option<Pid> {
     let pid = Pid::from_raw(children.split_whitespace().next()?.parse().ok()?);
     // Not before it has become the agent: a signal would meet bash.
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    (program == Path::new(PROGRAM)).then_some(pid)
+    (program == *PROGRAM).then_some(pid)
 }
 
 /// What a command of the node program prints in the node, where it succeeds.
 pub fn stdout_of(cluster: &Cluster, words: &[&str]) -> String {
-    let output = cluster.enter(&[&[PROGRAM], words].concat()).output().expect("it starts");
+    let output = cluster.enter(&[&[program()], words].concat()).output().expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{words:?}: {}{}", output.status, text(&output.stderr));
     text(&output.stdout)

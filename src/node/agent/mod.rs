@@ -4,10 +4,12 @@
 //! at everything, and the end. All work is done here, on one thread; the kernel is the only state, and
 //! what is remembered only keeps the log short.
 
+mod attachments;
 mod backoff;
 mod cluster;
 mod listed;
 mod sweeper;
+mod traces;
 mod wanted;
 mod worker;
 
@@ -27,12 +29,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use self::attachments::Attachments;
 use self::cluster::{Events, Seen, watch};
 use self::listed::Changed;
 use self::sweeper::Sweeper;
 use self::wanted::{PodName, Wanted};
 use self::worker::{Problem, Why, Worker};
-use super::cache::{self, Cache};
+use super::cache;
 use super::call::{self, Folders};
 use super::metrics::{AgentMetrics, Metrics, Readiness, serve};
 use super::read::Source;
@@ -116,9 +119,9 @@ struct Agent<'a> {
     sweeper: Sweeper,
     metrics: AgentMetrics,
     readiness: Readiness,
+    attachments: Attachments,
     /// Told once.
     away: bool,
-    bad_cache: Option<String>,
 }
 
 impl<'a> Agent<'a> {
@@ -131,12 +134,12 @@ impl<'a> Agent<'a> {
             events: Events::new(client.clone(), &options.node_name),
             client,
             wanted: Wanted::default(),
+            attachments: Attachments::new(options.cache_dir.clone(), folders.clone()),
             worker: Worker::new(folders, metrics.clone()),
             sweeper: Sweeper::default(),
             metrics,
             readiness: Readiness::not_yet("the API server has not told of the pods yet"),
             away: false,
-            bad_cache: None,
         }
     }
 
@@ -228,7 +231,7 @@ impl<'a> Agent<'a> {
         if pods.is_empty() {
             return;
         }
-        let Some(cache) = self.cache() else { return };
+        let Some(cache) = self.attachments.read(self.log) else { return };
         let problems = self.worker.look(pods, &self.wanted, &cache, Why::Changed);
         self.tell(problems);
     }
@@ -246,7 +249,7 @@ impl<'a> Agent<'a> {
     }
 
     fn look_at_all(&mut self) {
-        let Some(cache) = self.cache() else { return };
+        let Some(cache) = self.attachments.look(&self.wanted, self.log) else { return };
         if self.wanted.is_complete() {
             let problems = self.worker.look_at_all(&self.wanted, &cache);
             self.tell(problems);
@@ -259,24 +262,6 @@ impl<'a> Agent<'a> {
         for Problem { pod, reason, message } in problems {
             let uid = self.wanted.pod(&pod).map_or("", |known| known.api_uid.as_str());
             self.events.tell(&pod, uid, reason, &message);
-        }
-    }
-
-    /// What the runtime has attached. A cache that cannot be read is told once.
-    fn cache(&mut self) -> Option<Cache> {
-        match Cache::read(&self.options.cache_dir) {
-            Ok(cache) => {
-                self.bad_cache = None;
-                Some(cache)
-            }
-            Err(error) => {
-                let error = Some(error.to_string());
-                if self.bad_cache != error {
-                    self.log.error(error.as_deref().unwrap_or_default());
-                    self.bad_cache = error;
-                }
-                None
-            }
         }
     }
 }
