@@ -9,7 +9,7 @@ mod doctored;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use common::Call;
+use common::{Call, tests_dir};
 use doctored::{Node, entry, list};
 use serde_json::{Value, json};
 
@@ -112,6 +112,20 @@ fn an_entry_that_is_missing_or_in_a_list_that_comes_later_is_put_there_by_the_co
     assert!(examined.one("cni-inactive")["seen"].as_str().unwrap().contains(LIST));
     node.run(examined.one("cni-inactive"));
     assert!(node.examine().is_sound());
+}
+
+#[test]
+fn the_lists_of_known_networks_need_no_more_than_the_command() {
+    for network in ["calico-manifest", "calico-operator", "flannel", "cilium", "kindnet", "k3s"] {
+        let Some(node) = Node::open() else { return };
+        let shipped = tests_dir("conflists").join(format!("{network}.conflist"));
+        fs::copy(shipped, node.folder.file(&format!("net.d/{LIST}"))).unwrap();
+        let examined = node.examine();
+        assert_eq!(examined.wrong(), ["cni-no-entry problem"], "{network}");
+        node.run(examined.one("cni-no-entry"));
+        let after = node.examine();
+        assert!(after.is_sound(), "{network}: {:?}", after.wrong());
+    }
 }
 
 #[test]
