@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test file")]
 
 mod common;
+#[cfg(feature = "node")]
+mod doctored;
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
@@ -284,4 +286,27 @@ fn packets_that_are_handed_over_past_the_host_interface_are_held_in_the_pod_only
         let from_pod = measured(&pod, &client);
         assert!((2e6..32e6).contains(&from_pod), "{way:?}: {from_pod:.0} bit/s from the pod");
     }
+}
+
+#[cfg(feature = "node")]
+#[test]
+fn doctor_sees_a_program_that_netlink_does_not_show() {
+    play_if_asked();
+    let Some(node) = doctored::Node::open() else { return };
+    let pod = node.lab.pod("veth0");
+    let Some(_guard) = guard(&node.lab) else { return };
+    let examined = node.examine();
+    assert!(examined.is_sound(), "{:?}", examined.wrong());
+    assert_eq!(examined.one("bpf-guard")["severity"], "note");
+    // when the list insists on the host, where an ADD fails
+    let mut entry = doctored::entry();
+    entry["placement"] = json!("host");
+    node.write("10-net.conflist", &doctored::list(&entry));
+    Call::add(&pod).limits("10M", "20M").key("placement", json!("host")).error(101);
+    assert_eq!(node.examine().wrong(), ["bpf-guard problem"]);
+    // and one that comes after a limit on the host
+    let later = node.pod("later", Way::Hooks, ("10M", "20M"));
+    let words = format!("pass {}", index(&node.lab, &later.eth0.host));
+    let Some(_program) = Attached::start(&node.lab, &words) else { return };
+    assert_eq!(node.examine().wrong(), ["bpf-guard problem", "bpf-hides warning"]);
 }

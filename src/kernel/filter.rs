@@ -135,6 +135,7 @@ pub struct Seen {
 }
 
 /// As [`parse_all`], with the targets of foreign filters as well.
+#[cfg(feature = "node")]
 pub(super) fn see_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Seen> {
     let see = |payload: &Vec<u8>| {
         let filter = parse(payload, hook)?;
@@ -143,6 +144,7 @@ pub(super) fn see_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Seen> {
     payloads.iter().filter_map(see).collect()
 }
 
+#[cfg(feature = "node")]
 fn redirect_target(payload: &[u8]) -> Option<u32> {
     /// TCA_EGRESS_REDIR and TCA_INGRESS_REDIR (include/uapi/linux/tc_act/tc_mirred.h).
     const REDIRECTS: [u32; 2] = [1, 3];
@@ -193,6 +195,7 @@ const TCA_U32_CLASSID: u16 = 1;
 const TCA_U32_SEL: u16 = 5;
 const TCA_U32_ACT: u16 = 7;
 const TCA_MATCHALL_ACT: u16 = 2;
+#[cfg(feature = "node")]
 const TCA_FLOWER_ACT: u16 = 3;
 const TCA_ACT_KIND: u16 = 1;
 const TCA_ACT_OPTIONS: u16 = 2;

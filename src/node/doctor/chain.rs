@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::node::call::NET_FOLDER;
 use crate::node::install::active;
 use crate::node::install::entry::{OURS, REFERENCE};
 use crate::policy::{Limits, Settings};
@@ -11,8 +12,35 @@ use crate::policy::{Limits, Settings};
 use super::finding::{Finding, Severity};
 use super::program;
 
+/// The runtime's folder of programs where nobody says another.
+pub(super) const BIN_FOLDER: &str = "/opt/cni/bin";
+
 /// The capability by which a runtime hands over a pod's annotations.
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+
+/// Where the runtime looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Folders<'a> {
+    /// Lists.
+    pub(super) net: &'a Path,
+    /// Programs.
+    pub(super) bin: &'a Path,
+}
+
+impl Folders<'_> {
+    /// The command that installs there.
+    fn install(self) -> String {
+        let mut command = "pod-bandwidth install".to_owned();
+        for (option, folder, usual) in
+            [("--net-dir", self.net, NET_FOLDER), ("--bin-dir", self.bin, BIN_FOLDER)]
+        {
+            if folder != Path::new(usual) {
+                command += &format!(" {option} {}", folder.display());
+            }
+        }
+        command
+    }
+}
 
 /// What the folders say.
 #[derive(Debug, Default)]
@@ -25,16 +53,17 @@ pub(super) struct Chain {
 }
 
 /// Looks at both folders.
-pub(super) fn look(net_dir: &Path, bin_dir: &Path) -> Chain {
+pub(super) fn look(folders: Folders<'_>) -> Chain {
     let mut chain = Chain::default();
-    let version = chain.look_at_list(net_dir);
-    chain.findings.push(program(bin_dir, version.as_deref()));
+    let version = chain.look_at_list(folders);
+    chain.findings.push(program(folders, version.as_deref()));
     chain
 }
 
 impl Chain {
     /// The list's cniVersion.
-    fn look_at_list(&mut self, net_dir: &Path) -> Option<String> {
+    fn look_at_list(&mut self, folders: Folders<'_>) -> Option<String> {
+        let net_dir = folders.net;
         let unread = |subject: &Path, seen: String| {
             Finding::new("cni-list", Severity::Problem, subject.display().to_string(), seen)
                 .why("the runtime has no list that it could use, so no pod gets a network")
@@ -62,22 +91,27 @@ impl Chain {
         };
         if let Err(error) = active::must_be_list(&path) {
             self.findings.push(unread(&path, error.to_string()));
+            return None;
         }
         let plugins = list.get("plugins").and_then(Value::as_array).cloned().unwrap_or_default();
+        if plugins.is_empty() {
+            self.findings.push(unread(&path, "it names no plugins".into()));
+            return None;
+        }
         self.has_calico = plugins.iter().any(|plugin| kind(plugin) == Some("calico"));
-        self.look_at_plugins(&path, net_dir, &plugins);
+        self.look_at_plugins(&path, folders, &plugins);
         let version = list.get("cniVersion").and_then(Value::as_str).map(str::to_owned);
         self.findings.extend(no_gc(&path, version.as_deref()));
         version
     }
 
-    fn look_at_plugins(&mut self, path: &Path, net_dir: &Path, plugins: &[Value]) {
+    fn look_at_plugins(&mut self, path: &Path, folders: Folders<'_>, plugins: &[Value]) {
         let subject = path.display().to_string();
         let found = |id, severity, seen: String| Finding::new(id, severity, subject.clone(), seen);
         let places: Vec<_> =
             (0..plugins.len()).filter(|at| kind(&plugins[*at]) == Some(OURS)).collect();
         let Some(place) = places.first().copied() else {
-            self.findings.push(no_entry(path, net_dir));
+            self.findings.push(no_entry(path, folders));
             return;
         };
         let before = self.findings.len();
@@ -105,12 +139,13 @@ impl Chain {
                         "a pod has two limits in a row, and bandwidth fails where an ingress or \
                          clsact qdisc is there before it",
                     )
-                    .remedy("pod-bandwidth install takes it out and keeps its settings"),
+                    .remedy("take the entry bandwidth out, and write its settings into ours"),
             );
         }
-        let entry = &plugins[place];
-        self.findings.extend(capabilities(&subject, entry));
-        self.look_at_settings(&subject, entry);
+        for entry in places.iter().map(|at| &plugins[*at]) {
+            self.findings.extend(capabilities(&subject, entry));
+            self.look_at_settings(&subject, entry);
+        }
         if self.findings.len() == before {
             let seen = "is the list that the runtime takes, with the entry pod-bandwidth".into();
             self.findings.push(found("cni", Severity::Ok, seen));
@@ -164,8 +199,8 @@ fn capabilities(subject: &str, entry: &Value) -> Option<Finding> {
 }
 
 /// No entry in the list that counts; perhaps in one that does not.
-fn no_entry(path: &Path, net_dir: &Path) -> Finding {
-    let files = std::fs::read_dir(net_dir).into_iter().flatten().flatten();
+fn no_entry(path: &Path, folders: Folders<'_>) -> Finding {
+    let files = std::fs::read_dir(folders.net).into_iter().flatten().flatten();
     let mut others: Vec<_> = files
         .map(|file| file.path())
         .filter(|other| other != path && is_list_with_entry(other))
@@ -181,7 +216,8 @@ fn no_entry(path: &Path, net_dir: &Path) -> Finding {
     };
     Finding::new(id, Severity::Problem, subject, seen)
         .why("the runtime takes the first file by name, so pods get no limit from the plugin")
-        .remedy("pod-bandwidth install; with --watch the entry stays when another program writes the list")
+        .remedy("install it; with --watch it stays when another program writes the list again")
+        .command(folders.install())
 }
 
 fn is_list_with_entry(path: &Path) -> bool {
@@ -198,17 +234,20 @@ fn no_gc(path: &Path, version: Option<&str>) -> Option<Finding> {
     Some(
         Finding::new("cni-no-gc", Severity::Note, path.display().to_string(), seen)
             .why("no runtime calls GC below 1.1.0, so an IFB whose DEL never came stays")
-            .remedy("let the node agent run, or look at this page's leaks now and then"),
+            .remedy(
+                "let the node agent run, which removes them, or look at ifb-leak here now and then",
+            ),
     )
 }
 
-fn program(bin_dir: &Path, list_version: Option<&str>) -> Finding {
-    let path = bin_dir.join(OURS);
+fn program(folders: Folders<'_>, list_version: Option<&str>) -> Finding {
+    let path = folders.bin.join(OURS);
     let subject = path.display().to_string();
     let problem = |seen: String| {
         Finding::new("cni-program", Severity::Problem, subject.clone(), seen)
             .why("the runtime calls this program, so no pod starts where the list names it")
-            .remedy("pod-bandwidth install copies it; --bin-dir names another folder")
+            .remedy("copy it there; --bin-dir names another folder")
+            .command(folders.install())
     };
     match program::versions(&path) {
         Err(error) => problem(error.to_string()),
@@ -218,3 +257,7 @@ fn program(bin_dir: &Path, list_version: Option<&str>) -> Finding {
         },
     }
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

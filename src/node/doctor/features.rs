@@ -23,7 +23,12 @@ pub(super) fn findings() -> Vec<Finding> {
     for (feature, result) in features {
         match result {
             Ok(()) => there.push(word(feature)),
-            Err(error) => findings.push(missing(feature, error.to_string())),
+            Err(error) => {
+                // What helps, an error says for the whole plugin; here it is known for one feature.
+                let said = error.to_string();
+                let said = said.split("; ").next().unwrap_or_default();
+                findings.push(missing(feature, said.to_owned()));
+            }
         }
     }
     if !there.is_empty() {
@@ -45,14 +50,16 @@ fn missing(feature: Feature, said: String) -> Finding {
             (Severity::Note, "the flows of a pod share one FIFO, so they share its delay")
         }
     };
-    let remedy = match module(feature) {
-        Some(module) => format!(
-            "modprobe {module}; where there is none, install the distribution's package with more \
-             modules (kernel-modules-extra, linux-modules-extra)"
-        ),
-        None => "use a newer kernel".into(),
-    };
-    Finding::new("kernel-feature", severity, word(feature), said).why(why).remedy(remedy)
+    let finding = Finding::new("kernel-feature", severity, word(feature), said).why(why);
+    match module(feature) {
+        Some(module) => finding
+            .remedy(
+                "load the module; where there is none, install the distribution's package with \
+                 more of them (kernel-modules-extra, linux-modules-extra)",
+            )
+            .command(format!("modprobe {module}")),
+        None => finding.remedy("use a newer kernel"),
+    }
 }
 
 fn word(feature: Feature) -> &'static str {
@@ -94,9 +101,8 @@ mod tests {
         ] {
             let finding = missing(feature, "no".into());
             assert_eq!(finding.severity, severity, "{feature:?}");
-            assert!(
-                super::super::finding::text(&[finding]).contains(&format!("modprobe {module};"))
-            );
+            let text = super::super::finding::text(&[finding]);
+            assert!(text.contains(&format!("modprobe {module}\n")), "{text}");
         }
     }
 }

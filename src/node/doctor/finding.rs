@@ -26,6 +26,50 @@ impl Severity {
     }
 }
 
+/// All kinds, in the order of the table of docs/troubleshooting.md.
+const IDS: [&str; 40] = [
+    "privileges",
+    "cni",
+    "cni-list",
+    "cni-no-entry",
+    "cni-inactive",
+    "cni-order",
+    "cni-twice",
+    "cni-reference",
+    "cni-capabilities",
+    "cni-settings",
+    "cni-no-gc",
+    "cni-program",
+    "unseen",
+    "calico",
+    "calico-root",
+    "calico-root-tbf",
+    "calico-shapes",
+    "calico-ifb",
+    "foreign-root",
+    "bpf-data-plane",
+    "bpf-guard",
+    "bpf-hides",
+    "shaping",
+    "redirect-to-nothing",
+    "redirect-to-down",
+    "ifb-unused",
+    "tbf-missing",
+    "ifb-leak",
+    "ifb-without-alias",
+    "reference-shapes",
+    "reference-leak",
+    "burst-below-mtu",
+    "pods",
+    "limits",
+    "limit-missing",
+    "cache-unread",
+    "agent",
+    "kernel",
+    "kernel-feature",
+    "kernel-unseen",
+];
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -37,6 +81,10 @@ pub(super) struct Finding {
     pub(super) seen: String,
     why: String,
     remedy: String,
+    /// The remedy as words for a shell, where it is one command that cannot do harm.
+    command: Option<String>,
+    /// Index of the interface: another one of the same name is another finding. Not told.
+    index: u32,
 }
 
 impl Finding {
@@ -56,8 +104,18 @@ impl Finding {
         subject: impl Into<String>,
         seen: impl Into<String>,
     ) -> Self {
+        debug_assert!(IDS.contains(&id), "{id} is no kind of finding");
         let (subject, seen) = (subject.into(), seen.into());
-        Self { id, severity, subject, seen, why: String::new(), remedy: String::new() }
+        Self {
+            id,
+            severity,
+            subject,
+            seen,
+            why: String::new(),
+            remedy: String::new(),
+            command: None,
+            index: 0,
+        }
     }
 
     /// Why it matters.
@@ -72,6 +130,21 @@ impl Finding {
         self
     }
 
+    /// A command that helps. None where a name in it has characters that a shell may take for more than
+    /// a name: people paste it, and names come from others.
+    pub(super) fn command(mut self, command: impl Into<String>) -> Self {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._-/=:@+".contains(c);
+        self.command =
+            Some(command.into()).filter(|command: &String| command.chars().all(is_plain));
+        self
+    }
+
+    /// The interface that it is about.
+    pub(super) fn of(mut self, index: u32) -> Self {
+        self.index = index;
+        self
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "id": self.id,
@@ -80,6 +153,7 @@ impl Finding {
             "seen": self.seen,
             "why": self.why,
             "remedy": self.remedy,
+            "command": self.command,
         })
     }
 }
@@ -100,11 +174,12 @@ pub(super) fn text(findings: &[Finding]) -> String {
     let mut sorted: Vec<_> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let mut text = String::new();
-    for Finding { id, severity, subject, seen, why, remedy } in sorted {
+    for Finding { id, severity, subject, seen, why, remedy, command, .. } in sorted {
         // Names of files and devices come from others: no control characters on a terminal.
         let line = format!("{:<8} {subject}: {seen}", severity.word());
         text += &format!("{}  [{id}]\n", printable(&line));
-        for (name, words) in [("why", why), ("remedy", remedy)] {
+        let command = command.as_deref().unwrap_or_default();
+        for (name, words) in [("why", why.as_str()), ("remedy", remedy), ("run", command)] {
             if !words.is_empty() {
                 text += &format!("         {name:<7} {}\n", printable(words));
             }
@@ -133,14 +208,35 @@ mod tests {
 
     #[test]
     fn the_worst_comes_first_and_names_of_others_move_no_cursor() {
-        let note = Finding::new("a", Severity::Note, "x", "one").why("w");
-        let problem = Finding::new("b", Severity::Problem, "y\u{1b}[2J", "two").remedy("r");
-        let findings = [note, problem, Finding::ok("c", "z", "three")];
-        let want = "problem  y?[2J: two  [b]\n         remedy  r\n\
-                    note     x: one  [a]\n         why     w\n\
-                    ok       z: three  [c]\n1 problem, 0 warnings, 1 note\n";
+        let note = Finding::new("pods", Severity::Note, "x", "one").why("w");
+        let problem = Finding::new("cni-list", Severity::Problem, "y\u{1b}[2J", "two")
+            .remedy("r")
+            .command("c d");
+        let findings = [note, problem, Finding::ok("cni", "z", "three")];
+        let want = "problem  y?[2J: two  [cni-list]\n         remedy  r\n         run     c d\n\
+                    note     x: one  [pods]\n         why     w\n\
+                    ok       z: three  [cni]\n1 problem, 0 warnings, 1 note\n";
         assert_eq!(text(&findings), want);
         assert_eq!(worst(&findings), Severity::Problem);
         assert_eq!(worst(&[]), Severity::Ok);
+    }
+
+    #[test]
+    fn a_name_that_a_shell_takes_for_more_gets_no_command() {
+        let command = |text| Finding::ok("cni", "x", "y").command(text).command;
+        assert_eq!(command("ip link del eth0").as_deref(), Some("ip link del eth0"));
+        for hostile in
+            ["ip link del a;reboot", "ip link del $(x)", "ip link del `x`", "ip link del a\nb"]
+        {
+            assert_eq!(command(hostile), None, "{hostile}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_every_kind_in_its_table() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        let (_, table) = page.split_once("## What doctor finds").unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), IDS);
     }
 }

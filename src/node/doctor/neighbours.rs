@@ -1,6 +1,7 @@
 //! Who else is at the node's interfaces: Calico's Felix, the reference plugin, BPF data planes.
 
 use crate::kernel::bpf;
+use crate::kernel::filter::Seen;
 use crate::kernel::survey::{Device, Survey};
 use crate::policy::{HostIngress, Placement, Settings};
 use crate::shaping::site::Owner;
@@ -17,7 +18,32 @@ pub(super) fn findings(survey: &Survey, chain: &Chain) -> Vec<Finding> {
     let mut findings = felix(survey, chain);
     findings.extend(data_plane(survey, chain.settings.as_ref()));
     findings.extend(guards(survey, chain.settings.as_ref()));
+    findings.extend(foreign_roots(survey, chain.settings.as_ref()));
     findings
+}
+
+/// Root qdiscs of others matter only where the list insists on the root: `auto` goes round them.
+fn foreign_roots(survey: &Survey, settings: Option<&Settings>) -> Vec<Finding> {
+    let insists = settings.is_some_and(|settings| {
+        is_root(Some(settings)) && settings.placement != Placement::Pod && settings.scope.is_all()
+    });
+    let ends = survey.devices.iter().filter(|device| insists && is_host_end(device));
+    let foreign = ends.filter_map(|device| {
+        let root = device.root.as_ref().filter(|root| !root.is_ours())?;
+        Some(
+            Finding::new(
+                "foreign-root",
+                Severity::Problem,
+                &device.link.name,
+                format!("{root} is its root"),
+            )
+            .why(
+                "\"hostIngress\" is \"root\": an ADD with a limit to this pod fails with error 101",
+            )
+            .remedy("\"hostIngress\": \"auto\" in the entry goes round it"),
+        )
+    });
+    foreign.collect()
 }
 
 /// Its version cannot be seen from the node, but its traces can.
@@ -68,38 +94,70 @@ fn is_root(settings: Option<&Settings>) -> bool {
     settings.is_some_and(|settings| settings.host_ingress == HostIngress::Root)
 }
 
+/// A data plane that runs here at all: its programs may come after an ADD.
 fn data_plane(survey: &Survey, settings: Option<&Settings>) -> Option<Finding> {
     let (name, whose) = DATA_PLANES.iter().find(|(name, _)| survey.by_name(name).is_some())?;
     let seen = format!("{whose} data plane runs here");
-    Some(guarded("bpf-data-plane", name, seen, settings))
+    let found = |severity| Finding::new("bpf-data-plane", severity, *name, seen);
+    Some(match is_on_host(settings) {
+        true => found(Severity::Warning)
+            .why(
+                "\"placement\" is \"host\": packets that it hands over past the pod's interface on the \
+                 host are not limited",
+            )
+            .remedy(AUTO),
+        false => found(Severity::Note).why(INSIDE),
+    })
 }
 
 /// BPF programs at the hosts' ends of pods, by filters or TCX.
-fn guards(survey: &Survey, settings: Option<&Settings>) -> Option<Finding> {
-    let guarded: Vec<_> =
-        survey.devices.iter().filter(|device| is_host_end(device) && has_bpf(device)).collect();
-    let first = guarded.first()?;
-    let seen = match guarded.len() {
-        1 => "a BPF program guards it".to_owned(),
-        more => format!("BPF programs guard it and {} interfaces more", more - 1),
+fn guards(survey: &Survey, settings: Option<&Settings>) -> Vec<Finding> {
+    let guarded = survey.devices.iter().filter(|device| is_host_end(device) && has_bpf(device));
+    let (limited, others): (Vec<_>, Vec<_>) = guarded.partition(|device| has_ours(device));
+    let found = |id, severity, devices: &[&Device], what: &str| {
+        let first = devices.first()?;
+        let seen = match devices.len() {
+            1 => what.to_owned(),
+            more => format!("{what}, and so with {} interfaces more", more - 1),
+        };
+        Some(Finding::new(id, severity, &first.link.name, seen))
     };
-    Some(guarded_finding(first, seen, settings))
-}
-
-fn guarded_finding(device: &Device, seen: String, settings: Option<&Settings>) -> Finding {
-    guarded("bpf-guard", &device.link.name, seen, settings)
-}
-
-fn guarded(id: &'static str, name: &str, seen: String, settings: Option<&Settings>) -> Finding {
-    match settings.map(|settings| settings.placement) {
-        Some(Placement::Host) => Finding::new(id, Severity::Problem, name, seen)
+    let came_later = "a BPF program came to an interface that is limited on the host";
+    let hides = found("bpf-hides", Severity::Warning, &limited, came_later).map(|finding| {
+        finding
             .why(
-                "\"placement\": \"host\" is refused beside a BPF program: ADD fails with error 101",
+                "one that lets packets pass and asks nobody else hides our filters, so that there is \
+                 no limit from the pod; which kind it is cannot be seen",
             )
-            .remedy("\"placement\": \"auto\" in the entry"),
-        _ => Finding::new(id, Severity::Note, name, seen)
-            .why("limits are inside the pod there, where CAP_NET_RAW gets past them"),
-    }
+            .remedy(
+                "measure; where it does, \"placement\": \"pod\" in the entry, and make the pods anew",
+            )
+    });
+    let guards = "a BPF program guards it";
+    let guards = match is_on_host(settings) {
+        true => found("bpf-guard", Severity::Problem, &others, guards).map(|finding| {
+            finding
+                .why("\"placement\" is \"host\": an ADD with limits fails with error 101 there")
+                .remedy(AUTO)
+        }),
+        false => {
+            found("bpf-guard", Severity::Note, &others, guards).map(|finding| finding.why(INSIDE))
+        }
+    };
+    hides.into_iter().chain(guards).collect()
+}
+
+const AUTO: &str = "\"placement\": \"auto\" in the entry";
+
+const INSIDE: &str = "limits are inside the pod there, where CAP_NET_RAW gets past them";
+
+fn is_on_host(settings: Option<&Settings>) -> bool {
+    settings.is_some_and(|settings| settings.placement == Placement::Host)
+}
+
+fn has_ours(device: &Device) -> bool {
+    let is_ours = |seen: &Seen| matches!(seen.filter.owner, Owner::Ours { .. });
+    device.filters.iter().flatten().any(is_ours)
 }
 
 fn is_host_end(device: &Device) -> bool {
@@ -112,3 +170,7 @@ fn has_bpf(device: &Device) -> bool {
     device.filters.iter().flatten().any(|seen| is_bpf(&seen.filter.owner))
         || bpf::has_tcx(device.link.index)
 }
+
+#[cfg(test)]
+#[path = "neighbours_tests.rs"]
+mod tests;

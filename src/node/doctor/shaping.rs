@@ -2,7 +2,7 @@
 //!
 //! Pure: a survey in, findings out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::kernel::survey::{Device, Survey};
 use crate::shaping::TbfState;
@@ -11,6 +11,7 @@ use crate::shaping::identity::{ALIAS_MAGIC, alias_field, tag_of};
 use crate::shaping::site::{Hook, Owner};
 
 use super::finding::{Finding, Severity};
+use super::missing::put_back;
 
 /// Bytes of an Ethernet header, which a qdisc counts beside the MTU.
 const ETHERNET_BYTES: u32 = 14;
@@ -42,21 +43,26 @@ impl Place {
 }
 
 /// All that is wrong, and one finding that counts what is ours.
-pub(super) fn findings(survey: &Survey, place: &Place) -> Vec<Finding> {
+///
+/// `cache`: where the runtime keeps which pod is which, for commands.
+pub(super) fn findings(survey: &Survey, place: &Place, cache: &Path) -> Vec<Finding> {
     let mut findings = dead_redirects(survey, place);
     for device in survey.devices.iter().filter(|device| is_ifb(device)) {
-        findings.extend(match device.link.name.as_str() {
-            name if tag_of(name).is_some() => our_ifb(survey, device, place),
-            name if name.starts_with("bwp") => reference_ifb(survey, device, place),
-            name if name.starts_with("bwcali") => felix_ifb(survey, device),
-            _ => None,
-        });
+        findings.extend(
+            match device.link.name.as_str() {
+                name if tag_of(name).is_some() => our_ifb(survey, device, place, cache),
+                name if name.starts_with("bwp") => reference_ifb(survey, device, place),
+                name if name.starts_with("bwcali") => felix_ifb(survey, device),
+                _ => None,
+            }
+            .map(|finding| finding.of(device.link.index)),
+        );
     }
     let small = survey.devices.iter().filter_map(|device| small_burst(survey, device, place));
     findings.extend(small);
     if matches!(place, Place::Node) {
         let tbfs = survey.devices.iter().filter(|device| has_our_tbf(device)).count();
-        findings.push(Finding::ok("shaping", "the node", format!("has {tbfs} TBFs of ours")));
+        findings.push(Finding::ok("shaping", "the node", format!("TBFs of ours: {tbfs}")));
     }
     findings
 }
@@ -69,7 +75,8 @@ fn has_our_tbf(device: &Device) -> bool {
     device.root.as_ref().is_some_and(|root| root.is_ours())
 }
 
-const ANEW: &str = "the node agent repairs it; without one, delete the pod so that it is made anew";
+const ANEW: &str = "the node agent repairs it; without one the command does, with what the pod was made \
+                    with; else delete the pod so that it is made anew";
 
 /// Filters that send packets to where nobody takes them: mirred drops what it cannot redirect
 /// (tcf_mirred_act in net/sched/act_mirred.c).
@@ -96,11 +103,14 @@ fn dead_redirects(survey: &Survey, place: &Place) -> Vec<Finding> {
         };
         let seen = format!("{whose} at its {hook} (pref {pref}) redirects to {what}");
         let finding = Finding::new(id, Severity::Problem, place.name(&device.link.name), seen);
-        let command = place.command(&way_out);
         Some(
             finding
                 .why("the pod is cut off: each packet of that direction is dropped")
-                .remedy(format!("{command} lets packets pass at once; then {ANEW}")),
+                .remedy(
+                    "the command lets packets pass at once, without a limit; the node agent repairs \
+                     the limit, too",
+                )
+                .command(place.command(&way_out)),
         )
     };
     survey.all_filters().filter_map(dead).collect()
@@ -113,49 +123,70 @@ fn side(hook: Hook) -> &'static str {
     }
 }
 
-fn our_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding> {
+fn our_ifb(survey: &Survey, ifb: &Device, place: &Place, cache: &Path) -> Option<Finding> {
     let name = &ifb.link.name;
     let is_used = survey.pointing_at(ifb.link.index).next().is_some();
     let delete = place.command(&format!("ip link del {name}"));
     let found = |id, severity, seen: String| Finding::new(id, severity, place.name(name), seen);
-    let leak = "it does no harm, but it is a device more, and a name that is taken";
+    let leaked = |finding: Finding| {
+        finding.why("its DEL never came; it does no harm, but is one device more").remedy(
+            "remove it; a GC of the runtime (lists of 1.1.0) and the node agent do the same",
+        )
+    };
     let alias = ifb.link.alias.as_deref().filter(|alias| alias.starts_with(ALIAS_MAGIC));
     let Some(alias) = alias else {
         let seen = match is_used {
             true => "an IFB of ours without its alias",
             false => "an IFB of ours without its alias, and nothing points at it",
         };
-        return Some(
-            found("ifb-without-alias", Severity::Warning, seen.into())
-                .why("a call was killed, or somebody changed it: nobody sees whose it is")
-                .remedy(if is_used { ANEW.into() } else { delete }),
-        );
+        let finding = found("ifb-without-alias", Severity::Warning, seen.into())
+            .why("a call was killed, or somebody changed it: nobody sees whose it is");
+        return Some(match is_used {
+            true => finding.remedy("the node agent gives it one, and so does the pod's next ADD"),
+            false => finding.remedy("remove it").command(delete),
+        });
     };
     let device = alias_field(alias, "dev").unwrap_or_default();
-    let pod = alias_field(alias, "pod").unwrap_or("a pod that nobody named");
+    let known = alias_field(alias, "pod");
+    let pod = known.unwrap_or("a pod that nobody named");
     if survey.by_name(device).is_none() {
         let seen = format!("the interface {device} of {pod} is gone, and its IFB stayed");
-        return Some(found("ifb-leak", Severity::Warning, seen).why(leak).remedy(format!(
-            "{delete}; a GC of the runtime (lists of 1.1.0) and the node agent do the same"
-        )));
+        return Some(leaked(found("ifb-leak", Severity::Warning, seen)).command(delete));
+    }
+    if !is_used && has_successor(survey, ifb, device) {
+        let seen = format!("{device} is another pod's by now, and the IFB of {pod} stayed");
+        return Some(leaked(found("ifb-leak", Severity::Warning, seen)).command(delete));
     }
     if !is_used {
         let seen = format!("no filter sends packets of {pod} to it");
-        return Some(
-            found("ifb-unused", Severity::Problem, seen)
-                .why(format!("one direction of {pod} ({device}) is without its limit"))
-                .remedy(format!("see what removed the filter at {device}; {ANEW}")),
-        );
+        let finding = found("ifb-unused", Severity::Problem, seen)
+            .why(format!("one direction of {pod} ({device}) is without its limit"))
+            .remedy(format!("see what removed the filter at {device}; {ANEW}"));
+        return Some(put_back(finding, known, cache));
     }
     if has_our_tbf(ifb) {
         return None;
     }
     let seen = format!("packets of {pod} come to it, and it has no TBF of ours");
-    Some(
-        found("tbf-missing", Severity::Problem, seen)
-            .why(format!("one direction of {pod} ({device}) is without its limit"))
-            .remedy(format!("see what removed the TBF; {ANEW}")),
-    )
+    let finding = found("tbf-missing", Severity::Problem, seen)
+        .why(format!("one direction of {pod} ({device}) is without its limit"))
+        .remedy(format!("see what removed the TBF; {ANEW}"));
+    Some(put_back(finding, known, cache))
+}
+
+/// Whether an IFB of another attachment names the same interface: Calico gives a pod that is made
+/// anew under its old name the same one.
+fn has_successor(survey: &Survey, ifb: &Device, device: &str) -> bool {
+    let tag = tag_of(&ifb.link.name);
+    survey.devices.iter().any(|other| {
+        let alias = other.link.alias.as_deref().unwrap_or_default();
+        let tag_of_other = tag_of(&other.link.name);
+        is_ifb(other)
+            && tag_of_other.is_some()
+            && tag_of_other != tag
+            && alias_field(alias, "dev") == Some(device)
+            && survey.pointing_at(other.link.index).next().is_some()
+    })
 }
 
 fn reference_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding> {
@@ -169,7 +200,8 @@ fn reference_ifb(survey: &Survey, ifb: &Device, place: &Place) -> Option<Finding
             "an IFB of the reference plugin at which nothing points",
         )
         .why("its pod is gone, or no longer limited by it")
-        .remedy(place.command(&format!("ip link del {name}"))),
+        .remedy("remove it")
+        .command(place.command(&format!("ip link del {name}"))),
         Some((device, ..)) => Finding::new(
             "reference-shapes",
             Severity::Note,
