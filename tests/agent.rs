@@ -44,7 +44,7 @@ const PARTS: [Part; 11] = [
 fn an_agent_beside_a_kubelet() {
     let Some(cluster) = Cluster::open() else { return };
     let mut failed = Vec::new();
-    for (number, (name, part)) in PARTS.iter().enumerate().filter(|(n, _)| [2, 10].contains(n)) {
+    for (number, (name, part)) in PARTS.iter().enumerate() {
         let start = Instant::now();
         tell(&format!("part {} of {}: {name}", number + 1, PARTS.len()));
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -386,8 +386,8 @@ fn beside_felix(cluster: &Cluster) {
 
 fn a_hundred_pods_at_rest(cluster: &Cluster) {
     const PODS: usize = 100;
-    /// What is measured: three slow looks, of 15 seconds.
-    const AT_REST: Duration = Duration::from_secs(46);
+    /// What is measured: two slow looks, of 30 seconds. A pod on the host has its turn at each fourth.
+    const AT_REST: Duration = Duration::from_secs(61);
     let crowd = Crowd::new(cluster, PODS, &BOTH);
     // when an agent comes to a node full of pods from before, then all are limited
     let start = Instant::now();
@@ -407,11 +407,11 @@ fn a_hundred_pods_at_rest(cluster: &Cluster) {
         line.unwrap_or_else(|| panic!("no counter: {text}")).parse::<usize>().unwrap()
     };
     cluster.wait("the second look", || (reconciles() >= 2 * PODS).then_some(()));
-    // then it takes next to nothing while nothing happens and nobody asks, through three slow looks
+    // then it takes next to nothing while nothing happens and nobody asks, through two slow looks
     let (start, cpu, looks) = (Instant::now(), agent.cpu_time(), reconciles());
     std::thread::sleep(AT_REST);
     let part = (agent.cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
-    assert!(reconciles() >= looks + 3 * PODS, "it has not looked");
+    assert!(reconciles() >= looks + 2 * PODS / 4, "it has not looked");
     let memory = agent.peak_memory_mb();
     tell(&format!("    at rest {:.2} % of a processor, at most {memory:.1} MB", part * 100.0));
     assert!(part < 0.005 && memory < 40.0, "{:.2} %, {memory:.1} MB", part * 100.0);

@@ -24,10 +24,11 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::stream::StreamExt;
 use kube::Client;
+use kube::runtime::watcher::Event;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::attachments::Attachments;
 use self::cluster::{Events, Seen, watch};
@@ -44,7 +45,7 @@ use crate::kernel::monitor::Monitor;
 use crate::log::Log;
 
 /// How often everything is looked at, changed or not: what is inside a pod's namespace tells nobody.
-const SLOW_LOOK: Duration = Duration::from_secs(15);
+const SLOW_LOOK: Duration = Duration::from_secs(30);
 
 /// How long the kernel's news wait before they are followed. A DEL of the runtime takes the qdisc away
 /// a moment before the rest of the pod, and then there is nothing to repair.
@@ -150,7 +151,7 @@ impl<'a> Agent<'a> {
         let mut kernel = Monitor::open()?;
         let mut server = pin!(serve(self.listener().await?, Arc::new(self.metrics())));
         let mut seen = pin!(watch(&self.client, &self.options.node_name).ready_chunks(TOGETHER));
-        let mut slow = interval(SLOW_LOOK);
+        let mut slow = interval_at(Instant::now() + SLOW_LOOK, SLOW_LOOK);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changed = Repairs::default();
         self.log.info("started");
@@ -159,7 +160,12 @@ impl<'a> Agent<'a> {
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
                 seen = seen.next() => {
-                    self.follow(seen.ok_or(AgentError::Ended("the watch on the API server"))?);
+                    let seen = seen.ok_or(AgentError::Ended("the watch on the API server"))?;
+                    if self.follow(seen) {
+                        // Two looks that are to be apart are.
+                        slow.reset();
+                        self.look_at_all();
+                    }
                 }
                 news = kernel.changes() => changed.add(news?),
                 () = sleep_until(changed.due()), if changed.is_any() => {
@@ -184,8 +190,9 @@ impl<'a> Agent<'a> {
         Metrics::new(source, Some(&self.metrics), self.readiness.clone())
     }
 
-    /// Follows what the API server said.
-    fn follow(&mut self, all: Vec<Seen>) {
+    /// Follows what the API server said. Whether that made all pods known for the first time, and so
+    /// is to be followed by a look at all.
+    fn follow(&mut self, all: Vec<Seen>) -> bool {
         let (mut pods, mut every) = (BTreeSet::new(), false);
         let was_complete = self.wanted.is_complete();
         for seen in all {
@@ -201,16 +208,22 @@ impl<'a> Agent<'a> {
             }
         }
         if !self.wanted.is_complete() {
-            return;
+            return false;
         }
         if !was_complete {
             self.log.info(&format!("{} pods are known", self.wanted.pods().count()));
             self.readiness.set(Ok(()));
+            return true;
         }
         if every {
-            pods = self.wanted.pods().map(|(name, _)| name.clone()).collect();
+            pods = self.all_pods();
         }
         self.look(&pods);
+        false
+    }
+
+    fn all_pods(&self) -> BTreeSet<PodName> {
+        self.wanted.pods().map(|(name, _)| name.clone()).collect()
     }
 
     fn tell_connection(&mut self, seen: &Seen) {
@@ -219,6 +232,8 @@ impl<'a> Agent<'a> {
                 self.away = true;
                 self.log.warn(&format!("{error}; all limits stay, and it is tried again"));
             }
+            // A list begins before anybody has answered.
+            Seen::Pods(Event::Init) | Seen::Namespaces(Event::Init) => {}
             Seen::Pods(_) | Seen::Namespaces(_) if self.away => {
                 self.away = false;
                 self.log.info("the API server is there again");
@@ -241,17 +256,17 @@ impl<'a> Agent<'a> {
         if !self.wanted.is_complete() {
             return;
         }
-        if changed.missed {
-            self.look_at_all();
-        } else {
-            self.look(&self.worker.pods_on(&changed.interfaces));
-        }
+        let pods = match changed.missed {
+            true => self.all_pods(),
+            false => self.worker.pods_on(&changed.interfaces),
+        };
+        self.look(&pods);
     }
 
     fn look_at_all(&mut self) {
         let Some(cache) = self.attachments.look(&self.wanted, self.log) else { return };
         if self.wanted.is_complete() {
-            let problems = self.worker.look_at_all(&self.wanted, &cache);
+            let problems = self.worker.look_at_all(&self.wanted, &cache, self.log);
             self.tell(problems);
         }
         // Not a matter of the API server: the runtime's cache says what is there.

@@ -14,10 +14,14 @@ use crate::node::call::{Call, CallError, Folders};
 use crate::node::metrics::AgentMetrics;
 use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
 use crate::policy::{Direction, Limits};
-use crate::shaping::Mark;
+use crate::shaping::{Mark, Side};
 
 /// A slow look leaves pods alone that have nothing and are to have nothing, but for each of so many.
-const IDLE_LOOKS: u32 = 20;
+const IDLE_LOOKS: u32 = 10;
+
+/// The same of pods that are limited on the host: the kernel tells of what is changed there, and looks
+/// are for what it may have missed. Different pods have their turn at different looks.
+const HOST_LOOKS: u32 = 4;
 
 /// The interface that kubelet asks for: it always has this name.
 const KUBELETS: &str = "eth0";
@@ -29,6 +33,9 @@ pub(super) struct Worker {
     /// By the attachment's tag.
     known: BTreeMap<String, Known>,
     looks: u32,
+    /// How many namespaces a slow look could enter, and how many it could not though their file is there.
+    entered: u32,
+    hidden: u32,
     metrics: AgentMetrics,
 }
 
@@ -38,8 +45,10 @@ struct Known {
     pod: PodName,
     /// What was last brought about.
     limits: Option<Limits>,
-    /// Nothing was there, and nothing was to be.
-    idle: bool,
+    /// Of how many slow looks it may be left out of all but one.
+    every: u32,
+    /// Which one.
+    turn: u32,
     /// Indexes of the interfaces on the host that it rests on.
     interfaces: BTreeSet<u32>,
     /// What was told last.
@@ -69,7 +78,7 @@ pub(super) enum Why {
 impl Worker {
     /// One that has done nothing yet.
     pub(super) fn new(folders: Folders, metrics: AgentMetrics) -> Self {
-        Self { folders, known: BTreeMap::new(), looks: 0, metrics }
+        Self { folders, known: BTreeMap::new(), looks: 0, entered: 0, hidden: 0, metrics }
     }
 
     /// Looks at these pods. Returns what is newly wrong.
@@ -94,12 +103,32 @@ impl Worker {
         problems
     }
 
-    /// Looks at all pods, and forgets attachments that are gone.
-    pub(super) fn look_at_all(&mut self, wanted: &Wanted, cache: &Cache) -> Vec<Problem> {
+    /// Looks at all pods, and forgets attachments that are gone. Says on `log` where this process does
+    /// not see their namespaces.
+    pub(super) fn look_at_all(
+        &mut self,
+        wanted: &Wanted,
+        cache: &Cache,
+        log: &Log,
+    ) -> Vec<Problem> {
         self.looks = self.looks.wrapping_add(1);
+        let was_blind = self.is_blind();
+        (self.entered, self.hidden) = (0, 0);
         let there: BTreeSet<String> = cache.attached.iter().map(Attached::tag).collect();
         self.known.retain(|tag, _| there.contains(tag));
-        self.look(wanted.pods().map(|(name, _)| name), wanted, cache, Why::Slow)
+        let problems = self.look(wanted.pods().map(|(name, _)| name), wanted, cache, Why::Slow);
+        if self.is_blind() && !was_blind {
+            log.error(
+                "the files of all pods' network namespaces are there, and none is a namespace here: \
+                 in a pod, mount the node's /var/run/netns with mountPropagation: HostToContainer",
+            );
+        }
+        problems
+    }
+
+    /// Whether no namespace at all can be entered. A single one may be just going away.
+    fn is_blind(&self) -> bool {
+        self.entered == 0 && self.hidden > 0
     }
 
     /// The pods that rest on one of these interfaces.
@@ -116,11 +145,12 @@ impl Worker {
         attached: &Attached,
         why: Why,
     ) -> Option<Problem> {
-        let looks = self.looks;
+        let (looks, count) = (self.looks, self.known.len() as u32);
         let known = self.known.entry(attached.tag()).or_insert_with(|| Known {
             pod: name.clone(),
             limits: None,
-            idle: false,
+            every: 1,
+            turn: count,
             interfaces: BTreeSet::new(),
             problem: None,
         });
@@ -132,6 +162,7 @@ impl Worker {
             // Another network's interface, or lo: no business of ours.
             return None;
         }
+        let is_there = call.as_ref().is_ok_and(|call| call.netns.exists());
         let result = call.and_then(|call| {
             let (limits, trouble) = match call.limits(&annotations) {
                 Ok(limits) => (Some(limits), None),
@@ -148,6 +179,10 @@ impl Worker {
             }
             trouble.map_or(Ok(()), Err)
         });
+        match &result {
+            Err(trouble) if trouble.is_end() => self.hidden += u32::from(is_there),
+            _ => self.entered += 1,
+        }
         let trouble = result.err().filter(|trouble| !trouble.is_end());
         known.told(name, trouble, &log)
     }
@@ -156,8 +191,8 @@ impl Worker {
 impl Known {
     /// Whether a slow look may leave it out.
     fn may_wait(&self, limits: Limits, looks: u32) -> bool {
-        let is_same = self.limits == Some(limits);
-        self.idle && is_same && limits.is_empty() && !looks.is_multiple_of(IDLE_LOOKS)
+        let is_same = self.limits == Some(limits) && self.problem.is_none();
+        is_same && !looks.wrapping_add(self.turn).is_multiple_of(self.every)
     }
 
     fn bring(&mut self, call: &Call, limits: Limits, log: &Log) -> Result<(), Trouble> {
@@ -172,7 +207,12 @@ impl Known {
         let outcome = reconcile(target, &wish, log).map_err(Trouble::Reconcile)?;
         self.limits = Some(limits);
         let holds = outcome.buckets.ingress.is_some() || outcome.buckets.egress.is_some();
-        self.idle = !outcome.changed && !holds;
+        self.every = match (holds, outcome.way.side()) {
+            _ if outcome.changed => 1,
+            (false, _) => IDLE_LOOKS,
+            (true, Side::Host) => HOST_LOOKS,
+            (true, Side::Pod) => 1,
+        };
         if outcome.changed || self.interfaces.is_empty() {
             self.interfaces = interfaces(&outcome);
         }
