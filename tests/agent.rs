@@ -395,7 +395,6 @@ fn a_hundred_pods_at_rest(cluster: &Cluster) {
     cluster.wait("all limits", || (crowd.limited() == PODS).then_some(()));
     tell(&format!("    {PODS} pods are limited {:.1?} after its start", start.elapsed()));
     assert_eq!(cluster.lab.ifbs().len(), PODS);
-    // The kernel's own news of that are looked at once more.
     let metrics = || {
         let curl = ["curl", "--silent", "--noproxy", "*", "http://127.0.0.1:9465/metrics"];
         cluster.lab.run(&curl)
@@ -406,12 +405,14 @@ fn a_hundred_pods_at_rest(cluster: &Cluster) {
             text.lines().find_map(|line| line.strip_prefix("pod_bandwidth_reconciles_total "));
         line.unwrap_or_else(|| panic!("no counter: {text}")).parse::<usize>().unwrap()
     };
-    cluster.wait("the second look", || (reconciles() >= 2 * PODS).then_some(()));
     // then it takes next to nothing while nothing happens and nobody asks, through two slow looks
     let (start, cpu, looks) = (Instant::now(), agent.cpu_time(), reconciles());
     std::thread::sleep(AT_REST);
     let part = (agent.cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
-    assert!(reconciles() >= looks + 2 * PODS / 4, "it has not looked");
+    let looked = reconciles() - looks;
+    tell(&format!("    {looked} looks at a pod meanwhile"));
+    // All of them once. What the agent does itself is no news to it.
+    assert!((PODS..=2 * PODS).contains(&looked), "{looked} looks");
     let memory = agent.peak_memory_mb();
     tell(&format!("    at rest {:.2} % of a processor, at most {memory:.1} MB", part * 100.0));
     assert!(part < 0.005 && memory < 40.0, "{:.2} %, {memory:.1} MB", part * 100.0);

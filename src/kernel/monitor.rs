@@ -1,19 +1,19 @@
 //! Monitor: what somebody changes in this network namespace, as the kernel tells it.
 //!
 //! Only what can take a limit away is looked at: qdiscs and filters that come or go, and links that
-//! go. A message says which interface it is about; what has happened there is asked afterwards.
+//! go. What this process has done or asked itself is left out. A message says which interface it is about; what has happened there is asked afterwards.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::KernelError;
-use super::socket::Message;
+use super::socket::{Message, is_own};
 use super::wire;
 
 /// The groups of include/uapi/linux/rtnetlink.h.
@@ -30,6 +30,11 @@ const KINDS: [u16; 5] = [
 
 /// The longest datagram of a notification is far below this.
 const RECEIVE_BYTES: usize = 32 << 10;
+
+/// Room for what is told while the agent looks at all pods: it is told of each of its own looks at a
+/// qdisc, about 1 KiB of the kernel's memory each. In less room that news would always be incomplete,
+/// which is a reason to look again.
+const ROOM_BYTES: usize = 16 << 20;
 
 /// A socket that the kernel tells of changes, in a runtime of tokio.
 #[derive(Debug)]
@@ -64,6 +69,11 @@ impl Monitor {
             .map_err(failed("socket"))?;
         socket.bind_auto().map_err(failed("bind"))?;
         socket.set_non_blocking(true).map_err(failed("fcntl O_NONBLOCK"))?;
+        // Without the privilege to go beyond net.core.rmem_max it is what that allows.
+        if setsockopt(&socket, sockopt::RcvBufForce, &ROOM_BYTES).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &ROOM_BYTES)
+                .map_err(|errno| failed("setsockopt SO_RCVBUF")(errno.into()))?;
+        }
         for group in GROUPS {
             socket.add_membership(group).map_err(failed("setsockopt NETLINK_ADD_MEMBERSHIP"))?;
         }
@@ -114,7 +124,7 @@ impl Changes {
     /// index behind their first four bytes.
     fn add(&mut self, mut datagram: &[u8]) {
         while let Some((message, rest)) = Message::first(datagram) {
-            if KINDS.contains(&message.kind) {
+            if KINDS.contains(&message.kind) && !is_own(message.sequence) {
                 self.interfaces.extend(wire::u32_at(message.payload, 4));
             }
             datagram = rest;
@@ -133,6 +143,20 @@ mod tests {
         bytes.extend([0; 14]);
         bytes.extend(index.to_ne_bytes());
         bytes
+    }
+
+    #[test]
+    fn what_this_process_asked_for_is_no_news() {
+        let sequence = crate::kernel::Socket::open().unwrap().next_sequence();
+        for (sequence, expected) in
+            [(sequence, 0), (sequence + 1, 0), (7, 1), (sequence ^ 1 << 12, 1)]
+        {
+            let mut news = message(libc::RTM_NEWQDISC, 7);
+            news[8..12].copy_from_slice(&sequence.to_ne_bytes());
+            let mut changes = Changes::default();
+            changes.add(&news);
+            assert_eq!(changes.interfaces.len(), expected, "{sequence:#x}");
+        }
     }
 
     #[test]

@@ -41,6 +41,23 @@ const MEMORY_WAIT: Duration = Duration::from_millis(1);
 /// Bytes of struct nlmsghdr.
 const NLMSG_HEADER: usize = 16;
 
+/// Where the sequence numbers of this process's requests begin. The kernel's news carry the number of
+/// the request that they are about, and even a look at one qdisc is told to everybody (qdisc_notify in
+/// net/sched/sch_api.c): who listens must know what it has caused itself. Other programs count
+/// from 1, or from the time in seconds, which comes here in 2097.
+fn own_sequences() -> u32 {
+    0xf000_0000 | (std::process::id() << SEQUENCE_BITS & 0x0fff_ffff)
+}
+
+/// Room for the requests of one socket: none sends as many.
+const SEQUENCE_BITS: u32 = 12;
+
+/// Whether a number is that of a request of this process.
+#[cfg(any(test, feature = "node"))]
+pub(super) fn is_own(sequence: u32) -> bool {
+    sequence >> SEQUENCE_BITS == own_sequences() >> SEQUENCE_BITS
+}
+
 /// One request: what it does in words, and the message.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -88,7 +105,7 @@ impl Socket {
             setsockopt(&inner, sockopt::RcvBuf, &RECEIVE_ROOM_BYTES)
                 .map_err(|errno| failed("setsockopt SO_RCVBUF")(errno.into()))?;
         }
-        Ok(Self { inner, sequence: 0, buffer: vec![0; RECEIVE_BYTES] })
+        Ok(Self { inner, sequence: own_sequences(), buffer: vec![0; RECEIVE_BYTES] })
     }
 
     /// A socket of another namespace. A socket stays in the namespace it was made in, so nothing
@@ -98,6 +115,11 @@ impl Socket {
     /// As [`Socket::open`], and where the namespace cannot be entered.
     pub fn open_in(namespace: &NetNs) -> Result<Self, KernelError> {
         namespace.run(Self::open)?
+    }
+
+    #[cfg(test)]
+    pub(super) fn next_sequence(&self) -> u32 {
+        self.sequence.wrapping_add(1)
     }
 
     /// Sends all requests in one send and collects what each of them brought, in order. An error
