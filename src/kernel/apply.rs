@@ -8,7 +8,6 @@ use super::socket::{Answer, Request, Socket};
 use super::together::several_ifbs;
 use crate::shaping::Rule;
 use crate::shaping::describe;
-use crate::shaping::identity::LEAF_HANDLES;
 use crate::shaping::plan::{Batch, Step};
 use crate::shaping::queue::NewLeaf;
 use crate::shaping::site::{Hook, HookKind, IFB_MTU, Ifb, Observed, Place, Root, Site};
@@ -148,7 +147,7 @@ impl<'a> Applier<'a> {
     /// What follows from one step's answer.
     fn settle(&mut self, step: &Step, answer: Answer) -> Result<(), KernelError> {
         if let (Step::ReplaceLeaf { place, .. }, Err(_)) = (step, &answer) {
-            self.leaves[slot(*place)] = other_leaf(self.leaves[slot(*place)]);
+            self.leaves[slot(*place)] = self.other_leaf(*place);
         }
         match (step, answer) {
             (Step::CreateIfb(hook), Ok(answer)) => {
@@ -211,6 +210,12 @@ impl<'a> Applier<'a> {
         }
     }
 
+    /// The handle of ours that the leaf queue of this place does not have.
+    fn other_leaf(&self, place: Place) -> u16 {
+        let [first, second] = self.site.leaf_handles(place);
+        if self.leaves[slot(place)] == first { second } else { first }
+    }
+
     fn request(&mut self, step: &Step) -> Result<Request, KernelError> {
         let doing = describe::doing(self.site, step);
         let kind = self.hook_kind();
@@ -232,7 +237,7 @@ impl<'a> Applier<'a> {
             Step::ChangeTbf { place, to, .. } => qdisc::change_tbf(self.index(*place)?, to, doing),
             Step::ReplaceLeaf { place, leaf, .. } => {
                 let index = self.index(*place)?;
-                let handle = other_leaf(self.leaves[slot(*place)]);
+                let handle = self.other_leaf(*place);
                 self.leaves[slot(*place)] = handle;
                 qdisc::replace_leaf(index, handle, leaf, doing)
             }
@@ -244,7 +249,9 @@ impl<'a> Applier<'a> {
             Step::DelHook => qdisc::delete_hook(self.device, doing),
             Step::AddFilter { hook, rule, made_hook } => {
                 let target = self.target(*hook, *rule)?;
-                filter::add(self.device, (*hook, kind), rule.matches, target, *made_hook, doing)
+                let Site { tag, sources, .. } = *self.site;
+                let record = filter::Record { made_hook: *made_hook, tag, sources };
+                filter::add(self.device, (*hook, kind), rule.matches, target, record, doing)
             }
             Step::DelFilter { hook, filter, alone, .. } => {
                 filter::delete(self.device, (*hook, kind), filter, *alone, doing)
@@ -258,10 +265,10 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// What a removal wanted is so already. For a root TBF the kernel says that another handle is there
-/// (tc_get_qdisc in net/sched/sch_api.c): another program has removed or replaced ours.
+/// What a removal wanted is so already: also if another program has removed or replaced our qdisc.
 fn is_gone(step: &Step, error: &KernelError) -> bool {
-    error.is_gone() || (matches!(step, Step::DelTbf { .. }) && error.is_other_handle())
+    let is_qdisc = matches!(step, Step::DelTbf { .. } | Step::DelHook);
+    error.is_gone() || (is_qdisc && error.is_other_qdisc())
 }
 
 /// Major number of the handle of the leaf below a TBF of ours at this root.
@@ -270,12 +277,6 @@ fn leaf_handle(root: &Root) -> u16 {
         Root::Ours(state) => state.leaf_handle,
         Root::Default | Root::Foreign(_) => 0,
     }
-}
-
-/// The handle of ours that a leaf queue with this one does not have.
-fn other_leaf(handle: u16) -> u16 {
-    let [first, second] = LEAF_HANDLES;
-    if handle == first { second } else { first }
 }
 
 /// The index of a place in [`Applier::leaves`].

@@ -102,10 +102,11 @@ impl KernelError {
             || matches!(self, Self::NoDevice { .. })
     }
 
-    /// The qdisc in this place has another handle than the one asked for.
-    pub fn is_other_handle(&self) -> bool {
+    /// The qdisc in this place has another handle or kind than the one asked for (tc_get_qdisc in
+    /// net/sched/sch_api.c).
+    pub fn is_other_qdisc(&self) -> bool {
         matches!(self, Self::Refused { errno: Errno::EINVAL, ext_ack: Some(text), .. }
-            if text == "Invalid handle")
+            if text == "Invalid handle" || text.starts_with("Invalid qdisc name"))
     }
 
     /// The kernel, as it is configured, lacks something that is needed.

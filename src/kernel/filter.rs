@@ -14,18 +14,21 @@ use netlink_packet_route::tc::{
 use super::qdisc::{TCA_KIND, TCA_OPTIONS, TCMSG_BYTES, message};
 use super::socket::{DUMP, Request};
 use super::{selector, wire};
+use crate::policy::SourceKinds;
 use crate::shaping::Match;
-use crate::shaping::identity::{
-    COOKIE_MAGIC, FILTER_PREFS, PASS_CLASS, PASS_CLASS_MADE_HOOK, SUBNET_PREFS,
-};
+use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREFS, SUBNET_PREFS, SeenTag, Stamp, Tag};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 
 pub(super) const ETH_P_ALL: u16 = 0x0003;
 pub(super) const ETH_P_IP: u16 = 0x0800;
 pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 
-/// Version of our cookie's layout: magic, version, flags, two zeros.
-const COOKIE_VERSION: u8 = 1;
+/// Version of our cookie's layout: magic (4 bytes), version, flags, kinds of sources, a zero, and the
+/// attachment's tag (8 bytes). Version 1 ended after two zeros in place of the sources.
+const COOKIE_VERSION: u8 = 2;
+/// Where the sources and the tag are.
+const COOKIE_SOURCES: usize = 6;
+const COOKIE_TAG: usize = 8;
 /// Flag of our cookie: the clsact qdisc is of our making.
 const COOKIE_MADE_HOOK: u8 = 1;
 
@@ -44,21 +47,33 @@ fn info(pref: u16, protocol: u16) -> u32 {
     u32::from(pref) << 16 | u32::from(protocol.to_be())
 }
 
+/// What a filter records of its making.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    /// pod-bandwidth created the hook.
+    pub(super) made_hook: bool,
+    pub(super) tag: Tag,
+    pub(super) sources: SourceKinds,
+}
+
 /// Redirects packets that come by a hook to the interface `target`, or lets them pass.
 pub(super) fn add(
     index: u32,
     (hook, kind): (Hook, HookKind),
     matches: Match,
     target: Option<u32>,
-    made_hook: bool,
+    record: Record,
     doing: String,
 ) -> Request {
     let mut message = message(index, parent(hook, kind), TcHandle::UNSPEC);
     message.header.info = info(matches.pref(hook), selector::protocol(matches));
     // Without an action a match accepts the packet, on every kernel: u32_classify says TC_ACT_OK.
     let verdict = match target {
-        Some(target) => TcFilterU32Option::Action(vec![mirred(target, made_hook)]),
-        None => TcFilterU32Option::ClassId(TcHandle::from(pass_class(made_hook))),
+        Some(target) => TcFilterU32Option::Action(vec![mirred(target, record)]),
+        None => {
+            let class = record.tag.pass_class(record.made_hook);
+            TcFilterU32Option::ClassId(TcHandle::from(class))
+        }
     };
     message.attributes.push(TcAttribute::Kind("u32".into()));
     message.attributes.push(TcAttribute::Options(vec![
@@ -69,11 +84,7 @@ pub(super) fn add(
     Request { doing, flags: NLM_F_CREATE | NLM_F_EXCL, message }
 }
 
-fn pass_class(made_hook: bool) -> u32 {
-    PASS_CLASS | if made_hook { PASS_CLASS_MADE_HOOK } else { 0 }
-}
-
-fn mirred(target: u32, made_hook: bool) -> TcAction {
+fn mirred(target: u32, record: Record) -> TcAction {
     let mut generic = TcActionGeneric::default();
     generic.action = TcActionType::Stolen;
     let mut mirror = TcMirror::default();
@@ -81,7 +92,9 @@ fn mirred(target: u32, made_hook: bool) -> TcAction {
     mirror.eaction = TcMirrorActionType::EgressRedir;
     mirror.ifindex = target;
     let mut cookie = COOKIE_MAGIC.to_vec();
-    cookie.extend([COOKIE_VERSION, if made_hook { COOKIE_MADE_HOOK } else { 0 }, 0, 0]);
+    let flags = if record.made_hook { COOKIE_MADE_HOOK } else { 0 };
+    cookie.extend([COOKIE_VERSION, flags, record.sources.bits(), 0]);
+    cookie.extend(record.tag.to_bytes());
     let mut action = TcAction::default();
     let options = vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))];
     action.attributes = vec![
@@ -104,7 +117,7 @@ pub(super) fn delete(
     let handle = if alone { 0 } else { filter.handle };
     let protocol = match filter.owner {
         Owner::Ours { matches, .. } => selector::protocol(matches),
-        Owner::Foreign { .. } => selector::protocol(Match::Unknown),
+        Owner::Other(_) | Owner::Foreign { .. } => selector::protocol(Match::Unknown),
     };
     let mut message = message(index, parent(hook, kind), TcHandle::from(handle));
     message.header.info = info(filter.pref, protocol);
@@ -177,8 +190,11 @@ fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
     let owner = match ours(&kind, protocol, options) {
         Some(owner) if is_place(hook, pref, protocol) => owner,
         // Ours of the other side, shown here because a foreign u32 filter has its preference.
-        Some(Owner::Ours { target: Some(_), .. }) => return None,
         Some(_) if Hook::ALL.iter().any(|hook| is_place(*hook, pref, protocol)) => return None,
+        // Of a build that has other preferences: it is none of the filters that are wanted, so it goes.
+        Some(Owner::Ours { target: target @ Some(_), made_hook, stamp, .. }) => {
+            Owner::Ours { matches: Match::Unknown, target, made_hook, stamp }
+        }
         _ => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
     };
     Some(Filter { pref, handle, owner })
@@ -214,9 +230,8 @@ fn ours(kind: &str, protocol: u16, options: &[u8]) -> Option<Owner> {
     };
     let Some(actions) = wire::attribute(options, TCA_U32_ACT) else {
         let class = wire::u32_at(wire::attribute(options, TCA_U32_CLASSID)?, 0)?;
-        let made_hook = class & PASS_CLASS_MADE_HOOK != 0;
-        let is_ours = class == pass_class(made_hook);
-        return is_ours.then_some(Owner::Ours { matches, target: None, made_hook });
+        let (stamp, made_hook) = Stamp::of_pass_class(class)?;
+        return Some(Owner::Ours { matches, target: None, made_hook, stamp });
     };
     let (_, action) = wire::attributes(actions).next()?;
     let cookie = wire::attribute(action, TCA_ACT_COOKIE)?;
@@ -224,7 +239,16 @@ fn ours(kind: &str, protocol: u16, options: &[u8]) -> Option<Owner> {
     // struct tc_mirred: tc_gen (20 bytes), eaction, ifindex.
     let target = wire::u32_at(parms(action)?, 24)?;
     let made_hook = flags & COOKIE_MADE_HOOK != 0;
-    Some(Owner::Ours { matches, target: Some(target), made_hook })
+    Some(Owner::Ours { matches, target: Some(target), made_hook, stamp: stamp(cookie) })
+}
+
+/// The stamp in a cookie of ours; one of version 1 has none.
+fn stamp(cookie: &[u8]) -> Stamp {
+    let Some(tag) = cookie.get(COOKIE_TAG..).and_then(|bytes| bytes.first_chunk()) else {
+        return Stamp::default();
+    };
+    let sources = cookie.get(COOKIE_SOURCES).copied().unwrap_or_default();
+    Stamp { tag: SeenTag::Whole(Tag::of_bytes(*tag)), sources: SourceKinds::of_bits(sources) }
 }
 
 fn parms(action: &[u8]) -> Option<&[u8]> {

@@ -9,33 +9,43 @@ const IFB: u32 = 4;
 const INGRESS: (Hook, HookKind) = (Hook::Ingress, HookKind::Clsact);
 const EGRESS: (Hook, HookKind) = (Hook::Egress, HookKind::Clsact);
 
+/// A tag of zeros, which the captured cookies and classes have.
+fn record(made_hook: bool) -> Record {
+    Record { made_hook, tag: Tag::of_bytes([0; 8]), sources: SourceKinds::default() }
+}
+
+fn stamped() -> Stamp {
+    Stamp { tag: SeenTag::Whole(Tag::of_bytes([0; 8])), sources: SourceKinds::default() }
+}
+
 /// `tc filter add dev X ingress pref 65535 protocol all u32 match u32 0 0 action mirred egress
-/// redirect dev Y cookie 706f646201010000`, and the same for egress with pref 65534.
+/// redirect dev Y cookie 706f6462020100000000000000000000`, and the same for egress with pref 65534.
 #[test]
 fn a_redirect_is_what_tc_sends() {
     for (at, made_hook, hex) in [
         (
             INGRESS,
             true,
-            "980000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201010000240005000100010000000000000000000000000000000000000000000000000000000000",
+            "a00000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff0800010075333200740002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000400000014000600706f6462020100000000000000000000240005000100010000000000000000000000000000000000000000000000000000000000",
         ),
         (
             EGRESS,
             false,
-            "980000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201000000240005000100010000000000000000000000000000000000000000000000000000000000",
+            "a00000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff0800010075333200740002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000400000014000600706f6462020000000000000000000000240005000100010000000000000000000000000000000000000000000000000000000000",
         ),
     ] {
-        let request = add(INDEX, at, Match::All, Some(IFB), made_hook, String::new());
+        let request = add(INDEX, at, Match::All, Some(IFB), record(made_hook), String::new());
         assert_eq!(wire(request), captured(hex), "{at:?}");
     }
 }
 
 fn redirect_all() -> Request {
-    add(INDEX, INGRESS, Match::All, Some(IFB), true, String::new())
+    add(INDEX, INGRESS, Match::All, Some(IFB), record(true), String::new())
 }
 
 fn filter(handle: u32) -> Filter {
-    let owner = Owner::Ours { matches: Match::All, target: Some(IFB), made_hook: true };
+    let owner =
+        Owner::Ours { matches: Match::All, target: Some(IFB), made_hook: true, stamp: stamped() };
     Filter { pref: u16::MAX, handle, owner }
 }
 
@@ -111,13 +121,43 @@ fn our_filter_is_known_by_its_cookie() {
     // The same without the hook's flag, and with another cookie.
     let position = bytes.windows(4).position(|w| w == b"podb").unwrap();
     bytes[position + 5] = 0;
-    let owner = Owner::Ours { matches: Match::All, target: Some(IFB), made_hook: false };
+    let owner =
+        Owner::Ours { matches: Match::All, target: Some(IFB), made_hook: false, stamp: stamped() };
     assert_eq!(parse_all(&[bytes.clone()], Hook::Ingress)[0].owner, owner);
     // The dump of the other side may show it, too, and there it is not.
     assert_eq!(parse_all(&[bytes.clone()], Hook::Egress), []);
+    // An entry's sources and the attachment are in the cookie.
+    bytes[position + 6] = 5;
+    bytes[position + 8] = 7;
+    let tag = SeenTag::Whole(Tag::of_bytes([7, 0, 0, 0, 0, 0, 0, 0]));
+    let stamp = Stamp { tag, sources: SourceKinds::of_bits(5) };
+    let Owner::Ours { stamp: seen, .. } = parse_all(&[bytes.clone()], Hook::Ingress)[0].owner
+    else {
+        panic!("not ours")
+    };
+    assert_eq!(seen, stamp);
     bytes[position] = b'x';
     let owner = Owner::Foreign { kind: "u32".into(), takes_all: true };
     assert_eq!(parse_all(&[bytes], Hook::Ingress)[0].owner, owner);
+}
+
+/// What builds up to a199f94 wrote: the cookie ended after eight bytes.
+#[test]
+fn a_cookie_without_a_tag_is_known() {
+    let mut action = nla(TCA_ACT_KIND, b"mirred\0");
+    let mut parms = vec![0; 28];
+    parms[8..12].copy_from_slice(&4i32.to_ne_bytes());
+    parms[20..24].copy_from_slice(&1u32.to_ne_bytes());
+    parms[24..28].copy_from_slice(&IFB.to_ne_bytes());
+    action.extend(nla(TCA_ACT_OPTIONS, &nla(TCA_ACT_PARMS, &parms)));
+    action.extend(nla(TCA_ACT_COOKIE, b"podb\x01\x01\0\0"));
+    let mut options = u32_options(0, true, None);
+    options.extend(nla(TCA_U32_ACT, &nla(1, &action)));
+    let shown = shown("u32", 0x8000_0800, u16::MAX, ETH_P_ALL, &options);
+    let target = Some(IFB);
+    let stamp = Stamp::default();
+    let owner = Owner::Ours { matches: Match::All, target, made_hook: true, stamp };
+    assert_eq!(parse_all(&[shown], Hook::Ingress)[0].owner, owner);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub fn observe_beside(
     // TCX is asked for by index in the thread's own namespace, which is the host's; in a pod's
     // nobody guards anything against the pod.
     observed.tcx = site.side == Side::Host && bpf::has_tcx(index);
+    observed.disown_others(site.tag);
     Ok(observed)
 }
 

@@ -17,8 +17,8 @@ use super::qdisc;
 use super::sandbox::{self, VethEnd};
 use super::socket::{Request, Socket};
 use super::{filter, link};
-use crate::policy::{BitsPerSecond, Limit, QueueKind};
-use crate::shaping::identity::LEAF_HANDLES;
+use crate::policy::{BitsPerSecond, Limit, QueueKind, SourceKinds};
+use crate::shaping::identity::{LEAF_HANDLES, Tag};
 use crate::shaping::queue::{NewLeaf, Queue};
 use crate::shaping::site::{Hook, HookKind};
 use crate::shaping::{Bucket, Match};
@@ -194,7 +194,12 @@ impl Probe {
             None => "add a u32 filter",
         });
         let kind = HookKind::Clsact;
-        self.request(filter::add(index, (hook, kind), Match::All, target, true, what))
+        let record = filter::Record {
+            made_hook: true,
+            tag: Tag::of_bytes([0; 8]),
+            sources: SourceKinds::default(),
+        };
+        self.request(filter::add(index, (hook, kind), Match::All, target, record, what))
     }
 }
 

@@ -129,9 +129,10 @@ fn leaf_parent() -> TcHandle {
     TcHandle { major: TBF_HANDLE, minor: TBF_LEAF }
 }
 
-/// Removes our TBF from the root. The kernel refuses if another handle is there by now.
+/// Removes our TBF from the root. The kernel refuses if another handle or kind is there by now.
 pub(super) fn delete_tbf(index: u32, doing: String) -> Request {
-    let message = message(index, TcHandle::ROOT, tbf_handle());
+    let mut message = message(index, TcHandle::ROOT, tbf_handle());
+    message.attributes.push(TcAttribute::Kind("tbf".into()));
     Request { doing, flags: 0, message: RouteNetlinkMessage::DelQueueDiscipline(message) }
 }
 
@@ -142,8 +143,11 @@ pub(super) fn add_hook(index: u32, doing: String) -> Request {
     Request { doing, flags, message: RouteNetlinkMessage::NewQueueDiscipline(message) }
 }
 
+/// Removes the clsact qdisc. The kernel compares the kind (tc_get_qdisc in net/sched/sch_api.c), so a
+/// plain `ingress` qdisc of another program, which has the same handle, stays.
 pub(super) fn delete_hook(index: u32, doing: String) -> Request {
-    let message = message(index, TcHandle::CLSACT, HOOK_HANDLE);
+    let mut message = message(index, TcHandle::CLSACT, HOOK_HANDLE);
+    message.attributes.push(TcAttribute::Kind("clsact".into()));
     Request { doing, flags: 0, message: RouteNetlinkMessage::DelQueueDiscipline(message) }
 }
 

@@ -81,14 +81,14 @@ fn a_change_neither_creates_nor_replaces() {
     assert_eq!(bytes, wire(add_tbf(INDEX, &bucket(), false, String::new())).2);
 }
 
-/// `tc qdisc add dev X clsact` and `tc qdisc del dev X clsact`. The second carries the kind, too,
-/// which the kernel only compares.
+/// `tc qdisc add dev X clsact` and `tc qdisc del dev X clsact`. The kernel compares the kind.
 #[test]
 fn a_hook_is_what_tc_sends() {
     let add = "3000000024000506b7c7046b0000000000000000030000000000fffff1ffffff00000000
                0b000100636c736163740000";
     assert_eq!(wire(add_hook(INDEX, String::new())), captured(add));
-    let del = "3000000025000500b8c7046b0000000000000000030000000000fffff1ffffff00000000";
+    let del = "3000000025000500b8c7046b0000000000000000030000000000fffff1ffffff00000000
+               0b000100636c736163740000";
     assert_eq!(wire(delete_hook(INDEX, String::new())), captured(del));
 }
 

@@ -3,9 +3,11 @@
 use netlink_packet_route::tc::TcHandle;
 use proptest::prelude::*;
 
-use super::super::filter::{add, delete, parse_all};
+use super::super::filter::{Record, add, delete, parse_all};
 use super::super::testing::{captured, wire};
 use super::*;
+use crate::policy::SourceKinds;
+use crate::shaping::identity::{SeenTag, Stamp, Tag};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 
 const INDEX: u32 = 2;
@@ -73,10 +75,10 @@ fn a_filter_for_a_subnet_is_what_tc_sends() {
             source("10.9.1.0/25"),
             Some(IFB),
             true,
-            "980000002c00050684d0046b00000000000000000200000000000000f3ffffff0800fcff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000030000000c000600706f6462010100002400050001000100000000000000000000000000ffffff800a0901000c00000000000000",
+            "a00000002c00050684d0046b00000000000000000200000000000000f3ffffff0800fcff0800010075333200740002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000300000014000600706f64620201000000000000000000002400050001000100000000000000000000000000ffffff800a0901000c00000000000000",
         ),
     ] {
-        let request = add(INDEX, at, matches, target, made_hook, String::new());
+        let request = add(INDEX, at, matches, target, record(made_hook), String::new());
         assert_eq!(wire(request), captured(hex), "{at:?} {matches:?}");
     }
 }
@@ -84,17 +86,31 @@ fn a_filter_for_a_subnet_is_what_tc_sends() {
 /// `tc filter del dev X ingress pref 65533 protocol ip u32`.
 #[test]
 fn a_removal_names_the_protocol_of_its_preference() {
-    let owner = Owner::Ours { matches: destination("10.9.1.0/24"), target: None, made_hook: true };
+    let owner = Owner::Ours {
+        matches: destination("10.9.1.0/24"),
+        target: None,
+        made_hook: true,
+        stamp: Stamp::default(),
+    };
     let filter = Filter { pref: 65533, handle: 0x8000_0800, owner };
     let hex =
         "2c0000002d00050085d0046b00000000000000000200000000000000f2ffffff0800fdff0800010075333200";
     assert_eq!(wire(delete(INDEX, INGRESS, &filter, true, String::new())), captured(hex));
 }
 
+/// A tag of zeros, which the captured cookies and classes have.
+fn record(made_hook: bool) -> Record {
+    Record { made_hook, tag: Tag::of_bytes([0; 8]), sources: SourceKinds::default() }
+}
+
+fn stamped() -> Stamp {
+    Stamp { tag: SeenTag::Whole(Tag::of_bytes([0; 8])), sources: SourceKinds::default() }
+}
+
 /// What the kernel shows of a filter: all that it was told, and a handle.
 fn shown(hook: Hook, matches: Match, target: Option<u32>, made_hook: bool) -> Vec<u8> {
     let at = (hook, HookKind::Clsact);
-    let (_, _, mut bytes) = wire(add(INDEX, at, matches, target, made_hook, String::new()));
+    let (_, _, mut bytes) = wire(add(INDEX, at, matches, target, record(made_hook), String::new()));
     bytes[8..12]
         .copy_from_slice(&u32::from(TcHandle { major: 0x8000, minor: 0x0800 }).to_ne_bytes());
     bytes
@@ -110,7 +126,9 @@ fn what_was_changed_is_no_rule_of_ours() {
     let at = |bytes: &[u8]| given.windows(bytes.len()).position(|found| found == bytes).unwrap();
     let key = at(&[0xff, 0xff, 0xff, 0, 10, 9, 1, 0, 16, 0, 0, 0]);
     let cookie = at(b"podb");
-    let ours = |matches| vec![Owner::Ours { matches, target: Some(IFB), made_hook: true }];
+    let ours = |matches| {
+        vec![Owner::Ours { matches, target: Some(IFB), made_hook: true, stamp: stamped() }]
+    };
     assert_eq!(owners(&given, Hook::Ingress), ours(destination("10.9.1.0/24")));
     for (offset, value, expected) in [
         // A mask with a hole, a host bit, an offset between the addresses, another offset mask.
@@ -133,7 +151,12 @@ fn what_was_changed_is_no_rule_of_ours() {
 #[test]
 fn a_filter_that_lets_packets_pass_is_known_by_its_class_and_place() {
     let given = shown(Hook::Egress, source("fd00::/8"), None, true);
-    let owner = Owner::Ours { matches: source("fd00::/8"), target: None, made_hook: true };
+    let owner = Owner::Ours {
+        matches: source("fd00::/8"),
+        target: None,
+        made_hook: true,
+        stamp: Stamp::default(),
+    };
     assert_eq!(owners(&given, Hook::Egress), [owner]);
     // The dump of the other side may show it, too, and there it is not.
     assert_eq!(owners(&given, Hook::Ingress), []);
@@ -143,7 +166,7 @@ fn a_filter_that_lets_packets_pass_is_known_by_its_class_and_place() {
     elsewhere[18] = 7;
     assert_eq!(owners(&elsewhere, Hook::Egress), foreign);
     let class = given.windows(4).position(|found| found == [3, 0, 0x62, 0x70]).unwrap();
-    for minor in [0, 2, 4, 5] {
+    for minor in [0, 2, 4, 6] {
         let mut other = given.clone();
         other[class] = minor;
         assert_eq!(owners(&other, Hook::Egress), foreign, "7062:{minor}");
@@ -163,7 +186,8 @@ proptest! {
             for matches in [Match::Source(net), Match::Destination(net)] {
                 for target in [None, Some(IFB)] {
                     let bytes = shown(Hook::Ingress, matches, target, made_hook);
-                    let expected = Owner::Ours { matches, target, made_hook };
+                    let stamp = target.map_or(Stamp::default(), |_| stamped());
+                    let expected = Owner::Ours { matches, target, made_hook, stamp };
                     prop_assert_eq!(owners(&bytes, Hook::Ingress), [expected]);
                 }
             }

@@ -79,10 +79,11 @@ impl Applier<'_> {
         self.batch(&[Step::DelHook]).1.map_or(Ok(true), Err)
     }
 
-    /// Ours at a hook: it points at the IFB behind it, or lets packets pass.
+    /// Created for this attachment: it points at the IFB behind the hook, or lets packets pass.
     fn is_ours(&self, filter: &Filter, hook: Hook) -> bool {
         let index = self.ifbs[hook as usize];
-        matches!(filter.owner, Owner::Ours { target, .. } if target.is_none() || target == index)
+        matches!(filter.owner, Owner::Ours { target, stamp, .. }
+            if stamp.tag.is_of(self.site.tag) != Some(false) && (target.is_none() || target == index))
     }
 
     /// Removes the filter of ours that stands for a rule, whatever its handle.
@@ -123,8 +124,10 @@ impl Applier<'_> {
         let at = (hook, self.hook_kind());
         let all = filters(self.socket, self.device, at, &self.site.device)?;
         let stands_for = |filter: &&Filter| match filter.owner {
-            Owner::Ours { matches, target, .. } => (matches, target) == wanted,
-            Owner::Foreign { .. } => false,
+            Owner::Ours { matches, target, .. } => {
+                (matches, target) == wanted && self.is_ours(filter, hook)
+            }
+            Owner::Other(_) | Owner::Foreign { .. } => false,
         };
         let ours = all.iter().filter(stands_for).cloned().collect();
         Ok((all, ours))

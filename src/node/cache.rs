@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::shaping::Attachment;
+use crate::shaping::identity::Tag;
 
 /// Where libcni keeps it (CacheDir in libcni/api.go). containerd and CRI-O do not choose another.
 pub const FOLDER: &str = "/var/lib/cni/results";
@@ -184,8 +185,8 @@ impl Attached {
         is_known.then(|| format!("{}/{}", self.namespace, self.name))
     }
 
-    /// What the names of its IFBs end with.
-    pub fn tag(&self) -> String {
+    /// What everything that pod-bandwidth creates for it carries.
+    pub fn tag(&self) -> Tag {
         Attachment {
             network: self.network.clone(),
             container_id: self.container_id.clone(),

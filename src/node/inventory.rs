@@ -10,9 +10,9 @@ use super::cache::{Attached, Cache};
 use crate::kernel::stats::{self, TbfStats};
 use crate::kernel::{KernelError, Link, NetNs, Socket};
 use crate::policy::{BitsPerSecond, Direction};
-use crate::shaping::identity::{alias_field, ifb_name, tag_of};
+use crate::shaping::Mark;
+use crate::shaping::identity::{Tag, alias_field};
 use crate::shaping::placement::Way;
-use crate::shaping::{Attachment, Mark};
 
 pub use crate::kernel::stats::Counters;
 
@@ -176,8 +176,8 @@ fn inside(attached: &Attached) -> Result<(Vec<TbfStats>, Vec<Link>), KernelError
 
 /// What was found so far: by the tag of the attachment, or by the device where no tag is known.
 struct Found<'a> {
-    by_tag: HashMap<String, &'a Attached>,
-    by_device: HashMap<&'a str, String>,
+    by_tag: HashMap<Tag, &'a Attached>,
+    by_device: HashMap<&'a str, Tag>,
     shaped: BTreeMap<String, Shaped>,
 }
 
@@ -185,8 +185,8 @@ impl<'a> Found<'a> {
     fn new(cache: &'a Cache) -> Self {
         let (mut by_tag, mut by_device) = (HashMap::new(), HashMap::new());
         for attached in &cache.attached {
-            let tag = tag(attached);
-            by_device.extend(attached.host_interfaces().map(|device| (device, tag.clone())));
+            let tag = attached.tag();
+            by_device.extend(attached.host_interfaces().map(|device| (device, tag)));
             by_tag.insert(tag, attached);
         }
         Self { by_tag, by_device, shaped: BTreeMap::new() }
@@ -201,15 +201,13 @@ impl<'a> Found<'a> {
             let Some(link) = devices.get(&tbf.index) else { continue };
             let (direction, placement, tag) = match ifb_of(link) {
                 Some((tag, Direction::Ingress)) => {
-                    (Direction::Ingress, Placement::By(Way::HostHooks), Some(tag.to_owned()))
+                    (Direction::Ingress, Placement::By(Way::HostHooks), Some(tag))
                 }
-                Some((tag, Direction::Egress)) => {
-                    (Direction::Egress, Placement::Host, Some(tag.to_owned()))
-                }
+                Some((tag, Direction::Egress)) => (Direction::Egress, Placement::Host, Some(tag)),
                 None => {
                     let by_alias = beside.get(link.name.as_str()).and_then(|ifb| ifb_of(ifb));
-                    let tag = self.by_device.get(link.name.as_str()).cloned();
-                    let tag = tag.or_else(|| by_alias.map(|(tag, _)| tag.to_owned()));
+                    let tag = self.by_device.get(link.name.as_str()).copied();
+                    let tag = tag.or(by_alias.map(|(tag, _)| tag));
                     (Direction::Ingress, Placement::By(Way::HostRoot), tag)
                 }
             };
@@ -218,23 +216,23 @@ impl<'a> Found<'a> {
     }
 
     fn add_pod(&mut self, attached: &Attached, tbfs: Vec<TbfStats>, links: &[Link]) {
-        let tag = tag(attached);
+        let tag = attached.tag();
         for tbf in tbfs {
             let link = links.iter().find(|link| link.index == tbf.index);
             let ours = |link: &&Link| match ifb_of(link) {
-                Some((of, _)) => of == tag.as_str(),
+                Some((of, _)) => of == tag,
                 None => link.name == attached.ifname,
             };
             let Some(link) = link.filter(ours) else { continue };
             let direction = ifb_of(link).map_or(Direction::Egress, |(_, direction)| direction);
             let placement = Placement::By(Way::Pod);
-            self.add(Some(tag.clone()), direction, placement, link, &tbf);
+            self.add(Some(tag), direction, placement, link, &tbf);
         }
     }
 
     fn add(
         &mut self,
-        tag: Option<String>,
+        tag: Option<Tag>,
         direction: Direction,
         placement: Placement,
         link: &Link,
@@ -243,7 +241,7 @@ impl<'a> Found<'a> {
         let attached = tag.as_ref().and_then(|tag| self.by_tag.get(tag));
         let alias = link.alias.as_deref().unwrap_or_default();
         let ifb = ifb_of(link);
-        let key = tag.unwrap_or_else(|| format!("device {}", link.name));
+        let key = tag.map_or_else(|| format!("device {}", link.name), |tag| tag.to_string());
         let shaped = self.shaped.entry(key).or_insert_with(|| Shaped {
             owner: Owner::default(),
             placement,
@@ -278,7 +276,8 @@ impl<'a> Found<'a> {
     /// The attachments that are not limited on the host. containerd attaches the loopback, too, by a
     /// network of its own: without it a pod that is limited on the host is never entered.
     fn to_look_into(&self) -> Vec<&'a Attached> {
-        let missing = self.by_tag.iter().filter(|(tag, _)| !self.shaped.contains_key(*tag));
+        let missing =
+            self.by_tag.iter().filter(|(tag, _)| !self.shaped.contains_key(&tag.to_string()));
         missing.map(|(_, attached)| *attached).filter(|one| one.ifname != LOOPBACK).collect()
     }
 
@@ -289,20 +288,10 @@ impl<'a> Found<'a> {
     }
 }
 
-fn tag(attached: &Attached) -> String {
-    Attachment {
-        network: attached.network.clone(),
-        container_id: attached.container_id.clone(),
-        ifname: attached.ifname.clone(),
-        pod: None,
-    }
-    .tag()
-}
-
 /// Attachment and direction of one of our IFBs; `None` for any other link.
-fn ifb_of(link: &Link) -> Option<(&str, Direction)> {
-    let tag = tag_of(&link.name).filter(|_| link.kind.as_deref() == Some("ifb"))?;
-    let direction = DIRECTIONS.into_iter().find(|way| ifb_name(tag, *way) == link.name)?;
+fn ifb_of(link: &Link) -> Option<(Tag, Direction)> {
+    let tag = Tag::of_ifb_name(&link.name).filter(|_| link.kind.as_deref() == Some("ifb"))?;
+    let direction = DIRECTIONS.into_iter().find(|way| tag.ifb_name(*way) == link.name)?;
     Some((tag, direction))
 }
 

@@ -142,7 +142,7 @@ fn set_one(call: &Call, options: &Options) -> Result<Outcome, SetError> {
             .collect();
         (call.limits_by_hand(&annotations)?, Mark::Hand, keeps)
     };
-    let wish = Wish { settings: &call.settings, limits, mark, keeps };
+    let wish = Wish { settings: &call.settings, limits, mark, keeps, sources: None };
     let target = Target { attachment: &call.attachment, netns: &call.netns };
     // What was done is printed at the end; what is odd goes to standard error.
     let settings = LogSettings { file: None, level: LogLevel::Warn };

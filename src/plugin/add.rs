@@ -7,7 +7,7 @@ use super::{attachment, del, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::log::Log;
-use crate::policy::{Limits, Settings};
+use crate::policy::{Limits, Settings, SourceKinds};
 use crate::shaping::Mark;
 
 /// Shapes the attachment and returns prevResult as it came.
@@ -15,15 +15,17 @@ pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
     let prev_result = prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
+    let sources = SourceKinds::of_entry(&request.config);
     if limits.is_empty() {
         // A pod that asks for nothing is not to fail because of us.
-        for error in del::remove(request, log) {
+        for error in del::remove(request, Some(sources), log) {
             log.warn(&error.to_string());
         }
     } else {
         let target = Target { attachment: &attachment(request), netns: netns(request) };
         let keeps = [Keep::Nothing; 2];
-        let wish = Wish { settings: &settings, limits, mark: Mark::Added, keeps };
+        let sources = Some(sources);
+        let wish = Wish { settings: &settings, limits, mark: Mark::Added, keeps, sources };
         reconcile(target, &wish, log)?;
     }
     Ok(prev_result.get().to_string())

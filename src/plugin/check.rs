@@ -1,74 +1,66 @@
-//! CHECK: the plan is empty, or the findings say what it would mend.
+//! CHECK: the plan has nothing that a limit depends on.
+//!
+//! A runtime acts on CHECK: CRI-O calls it after each ADD, and for every pod when it restarts. So it fails
+//! only if a limit does not hold. What ADD or the node agent would tidy up is logged.
 
 use super::add::prev_result;
-use super::ends::{End, Ends};
+use super::ends::Ends;
+use super::reconcile::{Job, Keep, Wish, another_entry};
 use super::{attachment, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
-use crate::policy::{Limits, Settings};
-use crate::shaping::placement::{Way, decide};
-use crate::shaping::plan::plan;
-use crate::shaping::{Conflict, Shape, describe};
+use crate::log::Log;
+use crate::policy::{Limits, Settings, SourceKinds};
+use crate::shaping::Mark;
+use crate::shaping::describe::Findings;
+use crate::shaping::placement::{Decision, Way, decide};
 
-/// Succeeds where the limits hold as ADD left them.
-pub(super) fn check(request: &Request) -> Result<(), CniError> {
+/// Succeeds if the limits hold: those of ADD, and in place of them what the node agent or `set` changed
+/// since.
+pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
     let ends = Ends::open(netns(request), &attachment(request))?;
-    let mut found = Vec::new();
+    if let Some(first) = ends.another_entry(SourceKinds::of_entry(&request.config)) {
+        let is_fine = limits.is_empty();
+        log.info(&format!("the limits are those of the entry with {first}"));
+        return if is_fine { Ok(()) } else { Err(failed(&another_entry(first).message)) };
+    }
+    let keeps = [Keep::Live; 2];
+    let wish = Wish { settings: &settings, limits, mark: Mark::Added, keeps, sources: None };
+    let mut found: Vec<(Way, Findings)> = Vec::new();
     let mut taken = Vec::new();
     for way in ends.ways(&settings) {
-        match findings(&ends, way, &settings, &limits)? {
-            Ok(findings) if findings.is_empty() => return Ok(()),
+        let decision = Decision { way, reason: String::new() };
+        match Job::plan(&ends, decision, &wish).and_then(|job| job.findings(&ends, &limits)) {
+            Ok(findings) if findings.broken.is_empty() => {
+                for text in findings.untidy {
+                    log.info(&format!("the limits hold, and ADD would tidy up: {text}"));
+                }
+                return Ok(());
+            }
             Ok(findings) => found.push((way, findings)),
-            Err(conflict) => taken.push(format!("placement {way}: {conflict}")),
+            Err(error) if error.code == Code::Conflict => taken.push(error.message),
+            Err(error) => return Err(error),
         }
     }
     let chosen = decide(&settings, &request.environment.ifname, &ends.facts(limits.directions()));
     let chosen = chosen.ok().map(|decision| decision.way);
     // The way with the fewest findings is the one that ADD took; auto's choice breaks a tie.
-    let nearest =
-        found.into_iter().min_by_key(|(way, findings)| (findings.len(), Some(*way) != chosen));
+    let nearest = found
+        .into_iter()
+        .min_by_key(|(way, findings)| (findings.broken.len(), Some(*way) != chosen));
     Err(match nearest {
-        Some((way, findings)) => CniError::new(
-            Code::CheckFailed,
-            format!(
-                "the limits do not hold (placement {way}): {}; call ADD to repair",
-                findings.join("; ")
-            ),
-        ),
-        None if taken.is_empty() => CniError::new(
-            Code::CheckFailed,
-            "the limits do not hold: the pod has no interface on the host any more",
-        ),
-        None => CniError::new(
-            Code::CheckFailed,
-            format!("the limits do not hold, and ADD cannot repair them: {}", taken.join("; ")),
-        ),
+        Some((way, findings)) => {
+            let broken = findings.broken.join("; ");
+            failed(&format!("placement {way}: {broken}; call ADD to repair"))
+        }
+        None if taken.is_empty() => failed("the pod has no interface on the host any more"),
+        None => failed(&format!("ADD cannot repair them: {}", taken.join("; "))),
     })
 }
 
-/// What is not as this way has it, or what makes this way impossible here.
-fn findings(
-    ends: &Ends,
-    way: Way,
-    settings: &Settings,
-    limits: &Limits,
-) -> Result<Result<Vec<String>, Conflict>, CniError> {
-    let (end, other) = ends.at(way)?;
-    let shape = way.shape(&end.buckets(limits, settings)?).within(&settings.scope);
-    let mut findings = match findings_at(end, &shape) {
-        Ok(findings) => findings,
-        Err(conflict) => return Ok(Err(conflict)),
-    };
-    if let Some(other) = other {
-        findings.extend(findings_at(other, &Shape::default()).unwrap_or_default());
-    }
-    Ok(Ok(findings))
-}
-
-fn findings_at(end: &End, shape: &Shape) -> Result<Vec<String>, Conflict> {
-    let batches = plan(&end.site, shape, &end.observed)?;
-    Ok(describe::findings(&end.site, &batches))
+fn failed(why: &str) -> CniError {
+    CniError::new(Code::CheckFailed, format!("the limits do not hold: {why}"))
 }

@@ -12,14 +12,15 @@ use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Socket, link};
 use crate::log::Log;
-use crate::shaping::identity::alias_field;
+use crate::policy::SourceKinds;
+use crate::shaping::identity::{Tag, alias_field};
 use crate::shaping::plan::plan;
 use crate::shaping::site::Hook;
-use crate::shaping::{Shape, Site};
+use crate::shaping::{Shape, Side, Site};
 
 /// Removes what ADD made, at both ends, as far as it is there.
 pub(super) fn del(request: &Request, log: &Log) -> Result<(), CniError> {
-    let errors = remove(request, log);
+    let errors = remove(request, None, log);
     let Some(first) = errors.first() else { return Ok(()) };
     let code = first.code;
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -27,11 +28,12 @@ pub(super) fn del(request: &Request, log: &Log) -> Result<(), CniError> {
     Err(CniError::new(code, message))
 }
 
-/// The work of DEL, which is also that of an ADD without limits. Returns what is left on the host.
-pub(super) fn remove(request: &Request, log: &Log) -> Vec<CniError> {
+/// The work of DEL, which is also that of an ADD without limits. Returns what is left on the host. What
+/// an entry of the list created that has none of these `sources` stays: it is another entry's.
+pub(super) fn remove(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Vec<CniError> {
     let mut tries = 1;
     loop {
-        let Left { pod, host } = remove_once(request, log);
+        let Left { pod, host } = remove_once(request, sources, log);
         if tries == TRIES || (pod.is_empty() && host.is_empty()) {
             for error in pod {
                 log.warn(&format!("in the pod: {error}"));
@@ -49,12 +51,16 @@ struct Left {
     host: Vec<CniError>,
 }
 
-fn remove_once(request: &Request, log: &Log) -> Left {
+fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Left {
     let attachment = attachment(request);
     let mut left = Left::default();
     if request.environment.netns.is_some() {
         match Ends::open(netns(request), &attachment) {
             Ok(mut ends) => {
+                if let Some(first) = sources.and_then(|own| ends.another_entry(own)) {
+                    log.info(&format!("the limits of the entry with {first} stay"));
+                    return left;
+                }
                 left.pod = ends.pod.clear();
                 if let Some(host) = &mut ends.host {
                     left.host = host.clear().into_iter().map(CniError::from).collect();
@@ -71,7 +77,7 @@ fn remove_once(request: &Request, log: &Log) -> Left {
     }
     match Socket::open() {
         Ok(mut host) => {
-            left.host.extend(sweep(&mut host, &attachment.tag()).into_iter().map(CniError::from));
+            left.host.extend(sweep(&mut host, attachment.tag()).into_iter().map(CniError::from));
         }
         Err(error) => left.host.push(error.into()),
     }
@@ -95,12 +101,12 @@ impl End {
 
 /// Removes the host's IFBs of an attachment's tag, and what points at them. The alias says which
 /// interface redirects to them.
-pub(super) fn sweep(host: &mut Socket, tag: &str) -> Vec<KernelError> {
+pub(super) fn sweep(host: &mut Socket, tag: Tag) -> Vec<KernelError> {
     sweep_or_error(host, tag).unwrap_or_else(|error| vec![error])
 }
 
-fn sweep_or_error(host: &mut Socket, tag: &str) -> Result<Vec<KernelError>, KernelError> {
-    let names = Site::of_tag(tag, "");
+fn sweep_or_error(host: &mut Socket, tag: Tag) -> Result<Vec<KernelError>, KernelError> {
+    let names = Site::of_tag(Side::Host, tag, "");
     let mut device = None;
     for hook in Hook::ALL {
         let alias = link::by_name(host, names.ifb(hook))?.and_then(|ifb| ifb.alias);
@@ -112,10 +118,10 @@ fn sweep_or_error(host: &mut Socket, tag: &str) -> Result<Vec<KernelError>, Kern
         None => None,
     };
     let link = link.unwrap_or_default();
-    let site = Site::of_tag(tag, &link.name);
+    let site = Site::of_tag(Side::Host, tag, &link.name);
     // Index 0 is no interface: then only the IFBs are there to be seen.
     let mut observed = observe(host, &site, link.index)?;
-    observed.restrict_to_ifbs();
+    observed.require_evidence(tag);
     let batches = plan(&site, &Shape::default(), &observed).unwrap_or_default();
     Ok(Applier::new(host, &site, link.index, &observed).remove(&batches))
 }

@@ -6,7 +6,7 @@ use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::observe::observe_beside;
 use crate::kernel::{KernelError, Link, NetNs, Socket, link};
-use crate::policy::{Direction, HostIngress, Limits, Placement, Settings};
+use crate::policy::{Direction, HostIngress, Limits, Placement, Settings, SourceKinds};
 use crate::shaping::placement::{Buckets, Facts, Way};
 use crate::shaping::site::{Hook, Ifb, Place, Root};
 use crate::shaping::{Attachment, Bucket, Observed, Side, Site, TbfState};
@@ -97,6 +97,25 @@ impl Ends {
     pub(super) fn found(&self, direction: Direction) -> Option<&TbfState> {
         let ends = self.host.iter().chain([&self.pod]);
         ends.flat_map(|end| end.tbfs()).find_map(|(of, tbf)| (of == direction).then_some(tbf))
+    }
+
+    /// The sources of another entry of the list, if that one created what is here.
+    pub(super) fn another_entry(&self, own: SourceKinds) -> Option<SourceKinds> {
+        let ends = self.host.iter().chain([&self.pod]);
+        let seen = ends.filter_map(|end| end.observed.sources());
+        seen.into_iter().find(|seen| seen.are_of_another_entry(own))
+    }
+
+    /// What is created from here on carries these sources, else those that are recorded.
+    pub(super) fn record(&mut self, sources: Option<SourceKinds>) {
+        for end in self.host.iter_mut().chain([&mut self.pod]) {
+            end.site.sources = sources.or(end.observed.sources()).unwrap_or_default();
+        }
+    }
+
+    /// Whether the host's end has a TBF of this attachment.
+    pub(super) fn host_has_tbfs(&self) -> bool {
+        self.host.iter().any(|end| end.tbfs().next().is_some())
     }
 
     /// As [`Ends::at`], to work on them.

@@ -11,7 +11,7 @@ use crate::cni::{CniError, Request};
 use crate::kernel::{Socket, link};
 use crate::log::Log;
 use crate::shaping::Attachment;
-use crate::shaping::identity::{is_of_network, tag_of};
+use crate::shaping::identity::{Tag, is_of_network};
 
 /// Removes our IFBs of this network whose attachment is not in the list of valid ones.
 pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
@@ -20,7 +20,7 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         log.warn("there is no list of valid attachments, so GC removes nothing");
         return Ok(());
     };
-    let valid: BTreeSet<String> = valid
+    let valid: BTreeSet<Tag> = valid
         .into_iter()
         .map(|(container_id, ifname)| {
             Attachment { network: network.clone(), container_id, ifname, pod: None }.tag()
@@ -28,11 +28,11 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         .collect();
     let mut host = Socket::open()?;
     let ifbs = link::all_ifbs(&mut host)?;
-    let stale: BTreeSet<&str> = ifbs
+    let stale: BTreeSet<Tag> = ifbs
         .iter()
         .filter_map(|ifb| {
-            let tag = tag_of(&ifb.name)?;
-            (is_of_network(tag, ifb.alias.as_deref(), network) && !valid.contains(tag))
+            let tag = Tag::of_ifb_name(&ifb.name)?;
+            (is_of_network(tag, ifb.alias.as_deref(), network) && !valid.contains(&tag))
                 .then_some(tag)
         })
         .collect();

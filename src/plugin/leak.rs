@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::del::sweep;
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Link, Socket, link};
-use crate::shaping::Site;
-use crate::shaping::identity::{ALIAS_MAGIC, alias_field, tag_of};
+use crate::shaping::identity::{ALIAS_MAGIC, Tag, alias_field};
 use crate::shaping::site::{Hook, Owner};
+use crate::shaping::{Side, Site};
 
 /// IFBs that nothing redirects to, and that belong to no attachment that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leak {
     /// What their names end with.
-    pub tag: String,
+    pub tag: Tag,
     /// Their interface indexes: another IFB of the same name is another leak.
     pub indexes: BTreeSet<u32>,
     /// The alias of one of them, for people; empty where it never got one.
@@ -25,20 +25,20 @@ pub struct Leak {
 ///
 /// # Errors
 /// What the kernel said.
-pub fn leaks(host: &mut Socket, known: &BTreeSet<String>) -> Result<Vec<Leak>, KernelError> {
-    let mut by_tag: BTreeMap<String, Vec<Link>> = BTreeMap::new();
+pub fn leaks(host: &mut Socket, known: &BTreeSet<Tag>) -> Result<Vec<Leak>, KernelError> {
+    let mut by_tag: BTreeMap<Tag, Vec<Link>> = BTreeMap::new();
     for ifb in link::all_ifbs(host)? {
         // A name is soon like ours; an alias that is not ours is somebody's.
         let is_ours = ifb.alias.as_deref().is_none_or(|alias| alias.starts_with(ALIAS_MAGIC));
-        let tag = tag_of(&ifb.name).filter(|tag| is_ours && !known.contains(*tag));
-        if let Some(tag) = tag.map(str::to_string) {
+        let tag = Tag::of_ifb_name(&ifb.name).filter(|tag| is_ours && !known.contains(tag));
+        if let Some(tag) = tag {
             by_tag.entry(tag).or_default().push(ifb);
         }
     }
     let mut leaks = Vec::new();
     for (tag, ifbs) in by_tag {
         let alias = ifbs.iter().find_map(|ifb| ifb.alias.clone()).unwrap_or_default();
-        if !is_used(host, &tag, &alias)? {
+        if !is_used(host, tag, &alias)? {
             let indexes = ifbs.iter().map(|ifb| ifb.index).collect();
             leaks.push(Leak { tag, indexes, alias });
         }
@@ -48,10 +48,10 @@ pub fn leaks(host: &mut Socket, known: &BTreeSet<String>) -> Result<Vec<Leak>, K
 
 /// Whether the interface that the alias names redirects to one of these IFBs. Then its pod may well
 /// be alive, whatever the list of attachments lacks.
-fn is_used(host: &mut Socket, tag: &str, alias: &str) -> Result<bool, KernelError> {
+fn is_used(host: &mut Socket, tag: Tag, alias: &str) -> Result<bool, KernelError> {
     let Some(device) = alias_field(alias, "dev") else { return Ok(false) };
     let Some(link) = link::by_name(host, device)? else { return Ok(false) };
-    let observed = observe(host, &Site::of_tag(tag, device), link.index)?;
+    let observed = observe(host, &Site::of_tag(Side::Host, tag, device), link.index)?;
     let ifbs = Hook::ALL.map(|hook| observed.ifb_index(hook));
     Ok(observed.filters.iter().flatten().any(|filter| match filter.owner {
         Owner::Ours { target: Some(target), .. } => ifbs.contains(&Some(target)),
@@ -61,5 +61,5 @@ fn is_used(host: &mut Socket, tag: &str, alias: &str) -> Result<bool, KernelErro
 
 /// Removes one. Returns what could not be removed.
 pub fn remove(host: &mut Socket, leak: &Leak) -> Vec<KernelError> {
-    sweep(host, &leak.tag)
+    sweep(host, leak.tag)
 }

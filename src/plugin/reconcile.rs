@@ -9,8 +9,8 @@ use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
-use crate::policy::{Direction, Limits, Scope, Settings};
-use crate::shaping::describe::numbers;
+use crate::policy::{Direction, Limit, Limits, Scope, Settings, SourceKinds};
+use crate::shaping::describe::{self, Findings, numbers};
 use crate::shaping::placement::{Buckets, Decision, Way, decide};
 use crate::shaping::plan::{Batch, plan};
 use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape, TbfState};
@@ -35,6 +35,9 @@ pub struct Wish<'a> {
     pub mark: Mark,
     /// Of each [`Direction`]: what stays as it is found, whatever the limits say.
     pub keeps: [Keep; 2],
+    /// The sources of the entry that calls, which must not meet the limits of another entry; `None` if
+    /// that does not matter.
+    pub sources: Option<SourceKinds>,
 }
 
 /// What of a direction stays as it is found.
@@ -44,6 +47,8 @@ pub enum Keep {
     Nothing,
     /// A limit that was set by hand.
     Hand,
+    /// What the node agent or `set` changed after ADD, also that they removed a limit.
+    Live,
     /// Any limit, and also that there is none.
     All,
 }
@@ -66,6 +71,7 @@ pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outco
     let mut tries = 1;
     loop {
         let mut ends = Ends::open(target.netns, target.attachment)?;
+        ends.record(wish.sources);
         let job = Job::new(&ends, wish, &target.attachment.ifname)?;
         match job.apply(&mut ends, wish.mark, log) {
             Ok(()) => return Ok(job.outcome(&ends)),
@@ -81,7 +87,7 @@ pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outco
 }
 
 /// What is to be done at each end.
-struct Job {
+pub(super) struct Job {
     decision: Decision,
     buckets: Buckets,
     scope: Scope,
@@ -94,6 +100,9 @@ impl Job {
     /// auto would choose today; else the way is decided.
     fn new(ends: &Ends, wish: &Wish<'_>, ifname: &str) -> Result<Self, CniError> {
         let settings = wish.settings;
+        if let Some(first) = wish.sources.and_then(|own| ends.another_entry(own)) {
+            return Err(another_entry(first));
+        }
         let done = ends.ways(settings).into_iter().find_map(|way| {
             let decision = Decision { way, reason: "it holds already".into() };
             let job = Self::plan(ends, decision, wish).ok()?;
@@ -104,8 +113,9 @@ impl Job {
         }
         let limited = wish.limited(ends);
         let decision = if limited == [false; 2] {
-            // Both ends are to be cleared, which any way does.
-            Decision { way: Way::Pod, reason: "nothing is limited".into() }
+            // Both ends are to be cleared, which any way does; traces stay at the end where they are.
+            let way = if ends.host_has_tbfs() { Way::HostHooks } else { Way::Pod };
+            Decision { way, reason: "nothing is limited".into() }
         } else {
             decide(settings, ifname, &ends.facts(limited))
                 .map_err(|refusal| CniError::new(Code::Conflict, refusal.to_string()))?
@@ -113,8 +123,20 @@ impl Job {
         Self::plan(ends, decision, wish)
     }
 
+    /// What stands between the ends and this plan's state, for CHECK.
+    pub(super) fn findings(&self, ends: &Ends, limits: &Limits) -> Result<Findings, CniError> {
+        let is_written = |limit: Option<Limit>| limit.is_some_and(|limit| limit.burst.is_some());
+        let written = [is_written(limits.ingress), is_written(limits.egress)];
+        let (end, other) = ends.at(self.decision.way)?;
+        let mut findings = describe::findings(&end.site, &self.wanted, written);
+        if let Some(other) = other {
+            findings.extend(describe::findings(&other.site, &self.other, written));
+        }
+        Ok(findings)
+    }
+
     /// The plan of one way.
-    fn plan(ends: &Ends, decision: Decision, wish: &Wish<'_>) -> Result<Self, CniError> {
+    pub(super) fn plan(ends: &Ends, decision: Decision, wish: &Wish<'_>) -> Result<Self, CniError> {
         let way = decision.way;
         let conflict = |conflict: Conflict| {
             CniError::new(Code::Conflict, format!("placement {way}: {conflict}"))
@@ -170,9 +192,12 @@ impl Job {
         let host = ends.host.as_ref().map(|host| &host.site);
         let devices =
             host.into_iter().flat_map(|site| [&site.device, &site.ifbs[0], &site.ifbs[1]]);
+        // A trace limits nothing.
+        let limits = |bucket: &Bucket| bucket.mark != Mark::Removed;
+        let Buckets { ingress, egress } = self.buckets;
         Outcome {
             way: self.decision.way,
-            buckets: self.buckets,
+            buckets: Buckets { ingress: ingress.filter(limits), egress: egress.filter(limits) },
             changed: !self.is_done(),
             devices: devices.cloned().collect(),
         }
@@ -184,7 +209,8 @@ impl Job {
         let directions =
             [(Direction::Ingress, self.buckets.ingress), (Direction::Egress, self.buckets.egress)];
         for (direction, bucket) in directions {
-            let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
+            let limit = bucket.as_ref().filter(|bucket| bucket.mark != Mark::Removed);
+            let numbers = limit.map_or("unlimited".into(), numbers);
             text.push_str(&format!("; {}: {numbers}", direction.described()));
         }
         match &self.scope {
@@ -208,30 +234,50 @@ impl Wish<'_> {
 
     fn pick(&self, ends: &Ends, direction: Direction, wanted: Option<Bucket>) -> Option<Bucket> {
         let found = ends.found(direction);
-        match self.keeps[direction as usize] {
-            Keep::Nothing => wanted,
-            Keep::Hand => {
-                let hand = found.filter(|state| state.mark == Mark::Hand);
-                hand.map(TbfState::to_bucket).or(wanted)
-            }
-            Keep::All => found.map(TbfState::to_bucket),
-        }
+        let kept = found.filter(|state| self.keeps[direction as usize].covers(state.mark));
+        let bucket = match self.keeps[direction as usize] {
+            Keep::All => kept.map(TbfState::to_bucket),
+            _ => kept.map(TbfState::to_bucket).or(wanted),
+        };
+        // What is removed after ADD leaves a trace.
+        let removed = found.filter(|_| self.mark.is_live()).map(TbfState::to_bucket);
+        bucket.or(removed.map(|bucket| Bucket { mark: Mark::Removed, ..bucket }))
     }
 
     /// The directions that are to have a limit.
     fn limited(&self, ends: &Ends) -> [bool; 2] {
         let wanted = self.limits.directions();
         [Direction::Ingress, Direction::Egress].map(|direction| {
-            let found = ends.found(direction);
-            match self.keeps[direction as usize] {
-                Keep::Nothing => wanted[direction as usize],
-                Keep::Hand => {
-                    wanted[direction as usize] || found.is_some_and(|tbf| tbf.mark == Mark::Hand)
-                }
-                Keep::All => found.is_some(),
+            let keep = self.keeps[direction as usize];
+            match ends.found(direction).filter(|state| keep.covers(state.mark)) {
+                Some(state) => state.mark != Mark::Removed,
+                None => wanted[direction as usize] && keep != Keep::All,
             }
         })
     }
+}
+
+impl Keep {
+    /// Whether a limit with this mark stays.
+    fn covers(self, mark: Mark) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Hand => mark == Mark::Hand,
+            Self::Live => mark.is_live(),
+            Self::All => true,
+        }
+    }
+}
+
+/// The error of an entry that comes after another one of the same list.
+pub(super) fn another_entry(first: SourceKinds) -> CniError {
+    CniError::new(
+        Code::Conflict,
+        format!(
+            "another pod-bandwidth entry of this list (the one with {first}) already limits this \
+             interface; put everything into one entry"
+        ),
+    )
 }
 
 impl End {

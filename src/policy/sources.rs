@@ -12,7 +12,7 @@ use super::json::{Entry, Object};
 
 /// Capability key under which a runtime passes all annotations of the pod (containerd, CRI-O,
 /// cri-dockerd).
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+pub(super) const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// Bursts that mean "no limit", so nobody asked for them: annotations of Kubernetes carry no burst,
 /// and the reference plugin refuses a rate without one. In the order given: cri-dockerd (largest

@@ -147,8 +147,13 @@ impl Bucket {
         };
         self.rate == state.rate
             && self.limit == state.limit
-            && same_ticks(ticks(self.rate, self.burst), state.burst_ticks)
+            && self.has_burst_of(state)
             && peak_is_same
+    }
+
+    /// Whether a TBF of the same rate shows this burst.
+    pub fn has_burst_of(&self, state: &TbfState) -> bool {
+        same_ticks(ticks(self.rate, self.burst), state.burst_ticks)
     }
 
     /// How the kernel shows a TBF of this bucket that was just made.

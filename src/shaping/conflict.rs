@@ -1,8 +1,10 @@
 //! Conflicts: where somebody else is where we would have to be, and what the operator can do.
 
 use super::Shape;
+use super::identity::SeenTag;
 use super::rules::{behind, first_subnet_pref};
 use super::site::{Filter, Hook, HookKind, Ifb, Observed, Owner, Root, Site};
+use crate::policy::Direction;
 
 /// Somebody else is where we would have to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,18 @@ pub enum Conflict {
         /// Its preference.
         pref: u16,
     },
+    /// pod-bandwidth limits the interface for another attachment.
+    #[error(
+        "pod-bandwidth already limits {device} for another attachment{}; call DEL for that one, or \
+         remove what it left",
+        named(seen)
+    )]
+    OtherAttachment {
+        /// The interface.
+        device: String,
+        /// What its filters or its TBF carry.
+        seen: SeenTag,
+    },
     /// The name of our IFB is taken.
     #[error(
         "the name {ifb} is taken by a device of kind {kind}, which is not ours; \
@@ -85,14 +99,30 @@ pub enum Conflict {
     },
 }
 
+fn named(seen: &SeenTag) -> String {
+    let SeenTag::Whole(tag) = seen else { return String::new() };
+    let ifb = |direction| tag.ifb_name(direction);
+    let (ingress, egress) = (ifb(Direction::Ingress), ifb(Direction::Egress));
+    format!(" (the alias of its IFB {egress} or {ingress} names it)")
+}
+
 /// Refuses a shape that cannot be had beside what others made.
 pub(super) fn refuse(site: &Site, wanted: &Shape, observed: &Observed) -> Result<(), Conflict> {
     let device = || site.device.clone();
+    if let Some(seen) = observed.other.filter(|_| *wanted != Shape::default()) {
+        return Err(Conflict::OtherAttachment { device: device(), seen });
+    }
     if let (Some(_), Root::Foreign(qdisc)) = (&wanted.root, &observed.root) {
         return Err(Conflict::Root { device: device(), qdisc: qdisc.clone() });
     }
     for hook in Hook::ALL {
-        if wanted.redirects[hook as usize].is_none() {
+        if let (Some(_), Ifb::Taken(kind)) =
+            (wanted.redirects[hook as usize], &observed.ifbs[hook as usize])
+        {
+            let ifb = site.ifb(hook).to_string();
+            return Err(Conflict::NameTaken { ifb, kind: kind.clone() });
+        }
+        if !wanted.uses(hook) {
             continue;
         }
         if hook == Hook::Egress && observed.hook == HookKind::Ingress {
@@ -110,10 +140,6 @@ pub(super) fn refuse(site: &Site, wanted: &Shape, observed: &Observed) -> Result
         {
             let (kind, pref) = (kind.clone(), *pref);
             return Err(Conflict::Barrier { device: device(), hook, kind, pref });
-        }
-        if let Ifb::Taken(kind) = &observed.ifbs[hook as usize] {
-            let ifb = site.ifb(hook).to_string();
-            return Err(Conflict::NameTaken { ifb, kind: kind.clone() });
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Words for steps: what was being done when the kernel refused, and what CHECK found.
 
 use super::bucket::{Bucket, Leaf, TbfState};
+use super::mark::Mark;
 use super::plan::{Batch, Step};
 use super::queue::{FqCodel, NewLeaf, Queue};
 use super::rules::{Match, Rule};
@@ -51,10 +52,26 @@ pub fn doing(site: &Site, step: &Step) -> String {
     }
 }
 
-/// What a plan says about the state that it would mend, for CHECK. Steps that only follow from
-/// another finding say nothing of their own; nor do the numbers of a limit that the node agent or a
-/// person has changed after ADD, whose shape still is ADD's.
-pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
+/// What CHECK finds: one line for each difference that a plan would repair.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// A limit does not hold.
+    pub broken: Vec<String>,
+    /// The limits hold. ADD and the node agent would tidy this up.
+    pub untidy: Vec<String>,
+}
+
+impl Findings {
+    /// The findings of both.
+    pub fn extend(&mut self, more: Self) {
+        self.broken.extend(more.broken);
+        self.untidy.extend(more.untidy);
+    }
+}
+
+/// The findings that a plan stands for. Steps that only follow from another finding add none of their
+/// own. `burst_is_written` says for each [`Direction`] whether its burst was written, not derived.
+pub fn findings(site: &Site, batches: &[Batch], burst_is_written: [bool; 2]) -> Findings {
     let steps: Vec<&Step> = batches.iter().flatten().collect();
     let creates = |hook| steps.contains(&&Step::CreateIfb(hook));
     let changes = |place| {
@@ -67,13 +84,41 @@ pub fn findings(site: &Site, batches: &[Batch]) -> Vec<String> {
         Step::AddFilter { rule, .. } => rule.matches == Match::All || !adds_hook,
         Step::LabelIfb { was, .. } => was.is_some(),
         Step::UpIfb(hook) | Step::AddTbf { place: Place::Ifb(hook), .. } => !creates(*hook),
-        Step::ChangeTbf { from, .. } => !from.mark.is_live(),
         // Without a former one it follows a TBF that was missing, or another such step.
         Step::ReplaceLeaf { place, was, .. } => was.is_some() && !changes(*place),
         Step::ChangeLeaf { place, .. } => !changes(*place),
         _ => true,
     };
-    steps.iter().filter(is_news).map(|step| finding(site, step)).collect()
+    let mut findings = Findings::default();
+    for step in steps.iter().filter(is_news) {
+        let written = |place| burst_is_written[site.direction_of(place) as usize];
+        let text = finding(site, step);
+        match breaks(step, written) {
+            true => findings.broken.push(text),
+            false => findings.untidy.push(text),
+        }
+    }
+    findings
+}
+
+/// Whether a limit does not hold before this step: a filter, an IFB that is up, and a TBF with the wanted
+/// rate and a written burst hold it. Derived numbers, labels and the kind of queue may be another
+/// release's.
+fn breaks(step: &Step, burst_is_written: impl Fn(Place) -> bool) -> bool {
+    match step {
+        Step::LabelIfb { .. }
+        | Step::RestoreLabel { .. }
+        | Step::ReplaceLeaf { .. }
+        | Step::ChangeLeaf { .. } => false,
+        Step::ChangeTbf { place, from, to } => {
+            let peak = to.peak.map_or(0, |peak| peak.rate.0);
+            from.rate != to.rate
+                || from.peak_rate.0 != peak
+                || matches!(from.mark, Mark::Other(_))
+                || (burst_is_written(*place) && !to.has_burst_of(from))
+        }
+        _ => true,
+    }
 }
 
 fn finding(site: &Site, step: &Step) -> String {
@@ -213,7 +258,7 @@ fn differences(from: &TbfState, to: &Bucket) -> String {
     let bits = |rate: u64| BitsPerSecond(rate.saturating_mul(8)).to_string();
     differs("rate", bits(was.rate.0), bits(to.rate.0));
     // Bytes that show as the same ticks may still differ by the rounding.
-    if was.rate == to.rate && !(Bucket { burst: to.burst, ..was }).is_shown_as(from) {
+    if was.rate == to.rate && !to.has_burst_of(from) {
         differs("burst", format!("{} bytes", was.burst), format!("{} bytes", to.burst));
     }
     differs("limit", format!("{} bytes", was.limit), format!("{} bytes", to.limit));

@@ -9,6 +9,7 @@
 
 use super::bucket::{Bucket, Leaf, TbfState};
 use super::conflict::{self, Conflict};
+use super::identity::{SeenTag, Stamp};
 use super::queue::{self, FqCodel, NewLeaf};
 use super::rules::Rule;
 use super::site::{
@@ -162,7 +163,7 @@ pub fn plan(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batc
     }
     let mut batch = redirect(site, wanted, observed);
     if let Some(bucket) = wanted.root {
-        batch.extend(root(Place::Device, bucket, &observed.root));
+        batch.extend(root(Place::Device, bucket, &observed.root, wanted.stamps_leaf()));
     }
     batches.push(batch);
     batches.extend(remove(wanted, observed));
@@ -177,7 +178,7 @@ fn build_ifb(site: &Site, hook: Hook, bucket: Bucket, ifb: &Ifb, batches: &mut V
     let Ifb::Present(state) = ifb else {
         batches.push(vec![Step::CreateIfb(hook)]);
         let mut batch = vec![Step::LabelIfb { hook, was: None }];
-        batch.extend(root(place, bucket, &Root::Default));
+        batch.extend(root(place, bucket, &Root::Default, false));
         batch.push(Step::UpIfb(hook));
         batches.push(batch);
         return;
@@ -186,7 +187,7 @@ fn build_ifb(site: &Site, hook: Hook, bucket: Bucket, ifb: &Ifb, batches: &mut V
         let was = Some((state.mtu, state.alias.clone()));
         batches.push(vec![Step::LabelIfb { hook, was }]);
     }
-    batches.push(root(place, bucket, &state.root));
+    batches.push(root(place, bucket, &state.root, false));
     if !state.up {
         batches.push(vec![Step::UpIfb(hook)]);
     }
@@ -196,25 +197,31 @@ fn is_labelled(site: &Site, state: &IfbState) -> bool {
     state.mtu == IFB_MTU && state.alias.as_deref() == Some(site.alias.as_str())
 }
 
-/// Steps that make `bucket` the root of a place that is ours to change.
-fn root(place: Place, bucket: Bucket, observed: &Root) -> Batch {
+/// Steps that make `bucket` the root of a place that is ours to change; `stamps_leaf` says that its leaf
+/// queue must tell whose it is.
+fn root(place: Place, bucket: Bucket, observed: &Root, stamps_leaf: bool) -> Batch {
     let replaces = match observed {
-        Root::Ours(state) => return change(place, bucket, state),
+        Root::Ours(state) => return change(place, bucket, state, stamps_leaf),
         Root::Default => None,
         Root::Foreign(kind) => Some(kind.clone()),
     };
     let mut batch = vec![Step::AddTbf { place, bucket, replaces }];
-    batch.extend(queue::below_new(place, &bucket));
+    batch.extend(queue::below_new(place, &bucket, stamps_leaf));
     batch
 }
 
-fn change(place: Place, bucket: Bucket, state: &TbfState) -> Batch {
+fn change(place: Place, bucket: Bucket, state: &TbfState, stamps_leaf: bool) -> Batch {
     let mut batch = Vec::new();
     let changes = !bucket.is_shown_as(state);
     if changes {
         batch.push(Step::ChangeTbf { place, from: state.clone(), to: bucket });
     }
-    batch.extend(queue::below_old(place, &bucket, state, changes));
+    let below = queue::below_old(place, &bucket, state, changes);
+    let replaces = below.iter().any(|step| matches!(step, Step::ReplaceLeaf { .. }));
+    batch.extend(below);
+    if stamps_leaf && !replaces && Stamp::of_leaf(state.leaf_handle).tag == SeenTag::None {
+        batch.push(queue::stamp(place, &bucket, state));
+    }
     batch
 }
 
@@ -225,7 +232,7 @@ fn redirect(site: &Site, wanted: &Shape, observed: &Observed) -> Batch {
     let mut batch = Vec::new();
     let adds_hook = observed.hook == HookKind::None;
     let made_hook = adds_hook || observed.made_hook();
-    for hook in Hook::ALL.into_iter().filter(|hook| wanted.redirects[*hook as usize].is_some()) {
+    for hook in Hook::ALL.into_iter().filter(|hook| wanted.uses(*hook)) {
         let mut missing = wanted.rules(site, hook);
         let mut stale = Vec::new();
         for filter in observed.ours(hook) {
@@ -263,12 +270,13 @@ fn delete_filters(observed: &Observed, hook: Hook, goes: &[&Filter], comes: &[Ru
 /// uses it, the root TBF, and the IFBs last.
 fn remove(wanted: &Shape, observed: &Observed) -> Vec<Batch> {
     let unwanted = |hook: &Hook| wanted.redirects[*hook as usize].is_none();
+    let unused = |hook: &Hook| !wanted.uses(*hook);
     let mut filters = Vec::new();
-    for hook in Hook::ALL.into_iter().filter(|hook| unwanted(hook)) {
+    for hook in Hook::ALL.into_iter().filter(|hook| unused(hook)) {
         let goes: Vec<&Filter> = observed.ours(hook).collect();
         filters.extend(delete_filters(observed, hook, &goes, &[]));
     }
-    let uses_hook = !Hook::ALL.iter().all(unwanted);
+    let uses_hook = !Hook::ALL.iter().all(unused);
     if !uses_hook && observed.made_hook() && !observed.has_foreign_filters() {
         filters.push(Step::DelHook);
     }

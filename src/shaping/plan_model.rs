@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn leaf_of(observed: &mut Observed, place: Place) -> &mut Leaf {
+fn tbf_of(observed: &mut Observed, place: Place) -> &mut TbfState {
     let root = match place {
         Place::Device => &mut observed.root,
         Place::Ifb(hook) => match &mut observed.ifbs[hook as usize] {
@@ -11,7 +11,7 @@ fn leaf_of(observed: &mut Observed, place: Place) -> &mut Leaf {
         },
     };
     let Root::Ours(state) = root else { panic!("a leaf without its TBF") };
-    &mut state.leaf
+    state
 }
 
 /// A kernel with fq_codel, as far as the plan needs one.
@@ -55,18 +55,21 @@ pub(super) fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observ
                 Leaf::Bfifo(_) => Leaf::Bfifo(to.limit),
                 other => other.clone(),
             };
-            let state = TbfState { leaf, ..to.to_state() };
+            let state = TbfState { leaf, leaf_handle: from.leaf_handle, ..to.to_state() };
             set_root(observed, *place, Root::Ours(state));
         }
         Step::ReplaceLeaf { optional: true, .. } if !has_fq_codel => {}
         Step::ReplaceLeaf { place, leaf, .. } => {
-            *leaf_of(observed, *place) = match leaf {
+            let tbf = tbf_of(observed, *place);
+            let [first, second] = site.leaf_handles(*place);
+            tbf.leaf_handle = if tbf.leaf_handle == first { second } else { first };
+            tbf.leaf = match leaf {
                 NewLeaf::Bfifo(limit) => Leaf::Bfifo(*limit),
                 NewLeaf::FqCodel(queue) => Leaf::FqCodel(queue.shown()),
             };
         }
         Step::ChangeLeaf { place, from, to } => {
-            let leaf = leaf_of(observed, *place);
+            let leaf = &mut tbf_of(observed, *place).leaf;
             assert_eq!(*leaf, Leaf::FqCodel(*from));
             assert_eq!(from.flows, to.flows, "the kernel cannot change the flows");
             *leaf = Leaf::FqCodel(to.shown());
@@ -80,13 +83,16 @@ pub(super) fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observ
             assert_ne!(observed.hook, HookKind::None, "a filter needs its hook");
             let target = observed.ifb_index(*hook).expect("a filter needs its IFB");
             let target = rule.redirects.then_some(target);
-            let owner = Owner::Ours { matches: rule.matches, target, made_hook: *made_hook };
+            let tag = SeenTag::Whole(site.tag);
+            let stamp = Stamp { tag, sources: site.sources };
+            let owner = Owner::Ours { matches: rule.matches, target, made_hook: *made_hook, stamp };
             let filters = &mut observed.filters[*hook as usize];
             let handle = 0x8000_0900 + filters.len() as u32;
             filters.push(Filter { pref: rule.matches.pref(*hook), handle, owner });
             filters.sort_by_key(|filter| filter.pref);
         }
         Step::DelFilter { hook, filter, alone, .. } => {
+            assert!(matches!(filter.owner, Owner::Ours { .. }), "{step:?} of another attachment");
             let filters = &mut observed.filters[*hook as usize];
             filters.retain(|other| {
                 if *alone { !other.shares_preference_with(filter) } else { other != filter }

@@ -41,7 +41,7 @@ fn cuts_off(observed: &Observed) -> bool {
 
 /// What is not ours, to compare before and after.
 fn foreign(observed: &Observed) -> impl PartialEq + std::fmt::Debug + use<> {
-    let is_foreign = |f: &&Filter| matches!(f.owner, Owner::Foreign { .. });
+    let is_foreign = |f: &&Filter| !matches!(f.owner, Owner::Ours { .. });
     let filters: Vec<Filter> =
         observed.filters.iter().flatten().filter(is_foreign).cloned().collect();
     let root = match &observed.root {
@@ -73,7 +73,12 @@ fn any_bucket() -> impl Strategy<Value = Bucket> {
         1 => any_queue().prop_map(Queue::FqCodel),
         2 => any_queue().prop_map(Queue::Auto),
     ];
-    let mark = prop_oneof![Just(Mark::Added), Just(Mark::Agent), Just(Mark::Hand)];
+    let mark = prop_oneof![
+        3 => Just(Mark::Added),
+        1 => Just(Mark::Agent),
+        1 => Just(Mark::Hand),
+        1 => Just(Mark::Removed),
+    ];
     (prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))], queue, mark)
         .prop_map(|(bucket, queue, mark)| Bucket { queue, mark, ..bucket })
 }
@@ -141,20 +146,24 @@ fn any_filters(hook: Hook) -> impl Strategy<Value = Vec<Filter>> {
     let target = prop_oneof![3 => Just(Some(own)), 1 => Just(Some(ELSEWHERE)), 2 => Just(None)];
     let ours =
         (any_match(), target, any::<bool>()).prop_map(move |(matches, target, made_hook)| {
-            (matches.pref(hook), Owner::Ours { matches, target, made_hook })
+            let stamp = Stamp::default();
+            (matches.pref(hook), Owner::Ours { matches, target, made_hook, stamp })
         });
+    let other = any_match().prop_map(move |m| (m.pref(hook), Owner::Other(SeenTag::None)));
     let pref = prop_oneof![8 => Just(1u16), 8 => Just(49152), 1 => Just(u16::MAX - hook as u16)];
     let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")]).prop_map(
         |(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }),
     );
-    proptest::collection::vec(prop_oneof![2 => ours, 1 => foreign], 0..7).prop_map(|filters| {
-        let filters = filters.into_iter().enumerate();
-        let mut filters: Vec<Filter> = filters
-            .map(|(n, (pref, owner))| Filter { pref, handle: 0x8000_0800 + n as u32, owner })
-            .collect();
-        filters.sort_by_key(|filter| filter.pref);
-        filters
-    })
+    proptest::collection::vec(prop_oneof![8 => ours, 4 => foreign, 1 => other], 0..7).prop_map(
+        |filters| {
+            let filters = filters.into_iter().enumerate();
+            let mut filters: Vec<Filter> = filters
+                .map(|(n, (pref, owner))| Filter { pref, handle: 0x8000_0800 + n as u32, owner })
+                .collect();
+            filters.sort_by_key(|filter| filter.pref);
+            filters
+        },
+    )
 }
 
 fn any_observed() -> impl Strategy<Value = Observed> {
@@ -167,7 +176,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
             HookKind::Ingress => [filters.0, Vec::new()],
             HookKind::Clsact => [filters.0, filters.1],
         };
-        Observed { root, hook, filters, ifbs: [ifbs.0, ifbs.1], tcx: false }
+        Observed { root, hook, filters, ifbs: [ifbs.0, ifbs.1], tcx: false, other: None }
     })
 }
 

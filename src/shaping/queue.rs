@@ -131,17 +131,28 @@ impl NewLeaf {
     }
 }
 
-/// The step that follows the making of a TBF, which has made a FIFO for itself.
-pub(super) fn below_new(place: Place, bucket: &Bucket) -> Option<Step> {
-    let put = |queue, optional| {
-        let leaf = NewLeaf::FqCodel(queue);
-        Some(Step::ReplaceLeaf { place, leaf, was: None, optional })
-    };
+/// The steps that follow the making of a TBF, which has made a FIFO for itself. `stamps_leaf`: that FIFO
+/// has no handle, and a handle must tell whose the TBF is.
+pub(super) fn below_new(place: Place, bucket: &Bucket, stamps_leaf: bool) -> Batch {
+    let put = |leaf, optional| Step::ReplaceLeaf { place, leaf, was: None, optional };
+    let fifo = put(NewLeaf::Bfifo(bucket.limit), false);
     match bucket.queue {
-        Queue::Fifo => None,
-        Queue::FqCodel(queue) => put(queue, false),
-        Queue::Auto(queue) => put(queue, true),
+        Queue::Fifo if stamps_leaf => vec![fifo],
+        Queue::Fifo => Vec::new(),
+        Queue::FqCodel(queue) => vec![put(NewLeaf::FqCodel(queue), false)],
+        // The FIFO first: the kernel may not have the other one.
+        Queue::Auto(queue) if stamps_leaf => vec![fifo, put(NewLeaf::FqCodel(queue), true)],
+        Queue::Auto(queue) => vec![put(NewLeaf::FqCodel(queue), true)],
     }
+}
+
+/// Gives the queue below a TBF that is right a handle that tells whose the TBF is.
+pub(super) fn stamp(place: Place, bucket: &Bucket, state: &TbfState) -> Step {
+    let leaf = match (bucket.queue, &state.leaf) {
+        (Queue::FqCodel(queue) | Queue::Auto(queue), Leaf::FqCodel(_)) => NewLeaf::FqCodel(queue),
+        _ => NewLeaf::Bfifo(bucket.limit),
+    };
+    Step::ReplaceLeaf { place, leaf, was: None, optional: false }
 }
 
 /// The steps for the queue below a TBF of ours that is there; `changes` says that the TBF is
@@ -178,7 +189,7 @@ pub(super) fn below_old(place: Place, bucket: &Bucket, state: &TbfState, changes
         // The FIFO first: the kernel may not have the other one, and somebody's must go.
         (Queue::Auto(_), Leaf::Other(_)) => {
             let mut batch = replace(fifo);
-            batch.extend(below_new(place, bucket));
+            batch.extend(below_new(place, bucket, false));
             batch
         }
     }

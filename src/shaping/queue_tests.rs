@@ -63,22 +63,42 @@ fn times_are_shown_in_the_kernels_units() {
     assert_eq!((shown.target_us, shown.interval_us), (4_999, 99_999));
 }
 
+/// What follows the step that makes the root TBF of an interface.
+fn below_a_new_root(queue: Queue, redirects: [Option<Bucket>; 2]) -> Batch {
+    let wanted = Shape { root: Some(bucket(10, queue)), redirects, ..Shape::default() };
+    let batches = plan(&Site::example(), &wanted, &Observed::default()).unwrap();
+    let batch = batches.into_iter().next_back().unwrap();
+    batch.into_iter().skip_while(|step| !matches!(step, Step::AddTbf { .. })).skip(1).collect()
+}
+
+fn put(leaf: NewLeaf, optional: bool) -> Step {
+    Step::ReplaceLeaf { place: Place::Device, leaf, was: None, optional }
+}
+
 #[test]
 fn a_new_tbf_gets_its_queue_in_the_same_send() {
-    let place = Place::Device;
     let leaf = NewLeaf::FqCodel(fq_codel(10));
-    let put = |optional| Some(Step::ReplaceLeaf { place, leaf, was: None, optional });
     for (queue, expected) in [
-        (Queue::Fifo, None),
-        (Queue::FqCodel(fq_codel(10)), put(false)),
-        (Queue::Auto(fq_codel(10)), put(true)),
+        (Queue::Fifo, vec![]),
+        (Queue::FqCodel(fq_codel(10)), vec![put(leaf, false)]),
+        (Queue::Auto(fq_codel(10)), vec![put(leaf, true)]),
     ] {
-        let bucket = bucket(10, queue);
-        let wanted = Shape { root: Some(bucket), redirects: [None, None], ..Shape::default() };
-        let batches = plan(&Site::example(), &wanted, &Observed::default()).unwrap();
-        let mut batch = vec![Step::AddTbf { place, bucket, replaces: None }];
-        batch.extend(expected);
-        assert_eq!(batches, [batch], "{queue:?}");
+        let redirect = Some(bucket(10, Queue::Fifo));
+        assert_eq!(below_a_new_root(queue, [redirect, None]), expected, "{queue:?}");
+    }
+}
+
+/// Without a filter beside it, only the handle of a queue can tell whose a root TBF is.
+#[test]
+fn a_root_tbf_that_stands_alone_always_gets_a_queue_with_a_handle() {
+    let fifo = NewLeaf::Bfifo(bucket(10, Queue::Fifo).limit);
+    let leaf = NewLeaf::FqCodel(fq_codel(10));
+    for (queue, expected) in [
+        (Queue::Fifo, vec![put(fifo, false)]),
+        (Queue::FqCodel(fq_codel(10)), vec![put(leaf, false)]),
+        (Queue::Auto(fq_codel(10)), vec![put(fifo, false), put(leaf, true)]),
+    ] {
+        assert_eq!(below_a_new_root(queue, [None, None]), expected, "{queue:?}");
     }
 }
 

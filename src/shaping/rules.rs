@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::Bucket;
 use super::identity::{FILTER_PREFS, SUBNET_PREFS};
+use super::mark::Mark;
 use super::site::{Hook, Observed, Owner, Place, Site};
 use crate::policy::{Direction, Scope};
 
@@ -15,7 +16,8 @@ use crate::policy::{Direction, Scope};
 pub struct Shape {
     /// A TBF as root of the interface.
     pub root: Option<Bucket>,
-    /// A redirect from each hook to an IFB with a TBF.
+    /// A redirect from each hook to an IFB with a TBF. To a bucket with [`Mark::Removed`] nothing is
+    /// redirected.
     pub redirects: [Option<Bucket>; 2],
     /// What is redirected there.
     pub scope: Scope,
@@ -34,11 +36,30 @@ impl Shape {
         self
     }
 
-    /// The filters that a hook must have: none where nothing is redirected from it.
+    /// The same with the trace of a limit that was removed where it limits nothing: a root TBF would.
+    #[must_use]
+    pub fn with_traces(mut self) -> Self {
+        if let Some(trace) = self.root.take_if(|bucket| bucket.mark == Mark::Removed) {
+            self.redirects[Hook::Egress as usize] = Some(trace);
+        }
+        self
+    }
+
+    /// Whether a hook must have filters.
+    pub fn uses(&self, hook: Hook) -> bool {
+        self.redirects[hook as usize].is_some_and(|bucket| bucket.mark != Mark::Removed)
+    }
+
+    /// Whether no filter can say whose the root TBF is: then its leaf queue must.
+    pub fn stamps_leaf(&self) -> bool {
+        !Hook::ALL.iter().any(|hook| self.uses(*hook))
+    }
+
+    /// The filters that a hook must have: none if nothing is redirected from it.
     pub fn rules(&self, site: &Site, hook: Hook) -> Vec<Rule> {
-        match self.redirects[hook as usize] {
-            Some(_) => rules(&self.scope, site.direction_of(Place::Ifb(hook))),
-            None => Vec::new(),
+        match self.uses(hook) {
+            true => rules(&self.scope, site.direction_of(Place::Ifb(hook))),
+            false => Vec::new(),
         }
     }
 }

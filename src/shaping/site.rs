@@ -4,11 +4,11 @@
 //! Both placements are the same shape on another interface: a TBF as root, and redirects from
 //! a hook to an IFB with a TBF. So there is one plan for all of them.
 
-use super::identity::ifb_name;
+use super::identity::{LEAF_HANDLES, SeenTag, Stamp, TBF_HANDLE, Tag};
 pub use super::rules::Shape;
 use super::rules::{Match, Rule};
 use super::{Attachment, TbfState};
-use crate::policy::Direction;
+use crate::policy::{Direction, SourceKinds};
 
 /// A side of a clsact qdisc. Mind the view: it is the interface's, not the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,13 +59,17 @@ pub struct Site {
     pub ifbs: [String; 2],
     /// Alias of our IFBs here.
     pub alias: String,
+    /// Which attachment, and the sources of the entry that is at work: what is created here carries it.
+    pub tag: Tag,
+    /// See `tag`.
+    pub sources: SourceKinds,
 }
 
 impl Site {
     /// The site at this end of an attachment.
     pub fn new(side: Side, device: &str, attachment: &Attachment) -> Self {
-        let ifbs = Self::ifb_names(side, attachment);
-        Self { side, device: device.into(), ifbs, alias: attachment.alias(device) }
+        let alias = attachment.alias(device);
+        Self { side, alias, ..Self::of_tag(side, attachment.tag(), device) }
     }
 
     /// Names of the IFBs at this end of an attachment, which do not depend on its interface.
@@ -73,11 +77,16 @@ impl Site {
         Hook::ALL.map(|hook| attachment.ifb_name(direction(side, hook)))
     }
 
-    /// The host's end of an attachment of which only the tag in its IFBs' names is known: enough
-    /// to remove it.
-    pub fn of_tag(tag: &str, device: &str) -> Self {
-        let ifbs = Hook::ALL.map(|hook| ifb_name(tag, direction(Side::Host, hook)));
-        Self { side: Side::Host, device: device.into(), ifbs, alias: String::new() }
+    /// The site of an attachment of which only the tag is known: enough to remove what is there.
+    pub fn of_tag(side: Side, tag: Tag, device: &str) -> Self {
+        Self {
+            side,
+            device: device.into(),
+            ifbs: Hook::ALL.map(|hook| tag.ifb_name(direction(side, hook))),
+            alias: String::new(),
+            tag,
+            sources: SourceKinds::default(),
+        }
     }
 
     /// One for the tests of plans: the host's end of a pod.
@@ -90,6 +99,14 @@ impl Site {
             pod: None,
         };
         Self::new(Side::Host, "veth0", &attachment)
+    }
+
+    /// The majors that the handle of the leaf queue below the TBF of a place may have.
+    pub fn leaf_handles(&self, place: Place) -> [u16; 2] {
+        match place {
+            Place::Device => self.tag.leaf_handles(self.sources),
+            Place::Ifb(_) => LEAF_HANDLES,
+        }
     }
 
     /// Name of the IFB behind a hook.
@@ -145,6 +162,8 @@ pub struct Observed {
     pub ifbs: [Ifb; 2],
     /// BPF programs that guard the interface through TCX (kernel 6.6 and later).
     pub tcx: bool,
+    /// What pod-bandwidth created here for another attachment.
+    pub other: Option<SeenTag>,
 }
 
 /// A root qdisc.
@@ -206,7 +225,11 @@ pub enum Owner {
         target: Option<u32>,
         /// The mark says that we also made the hook.
         made_hook: bool,
+        /// For which attachment it was created, and by which entry.
+        stamp: Stamp,
     },
+    /// Created by pod-bandwidth for another attachment.
+    Other(SeenTag),
     /// Somebody else's.
     Foreign {
         /// Its kind, such as `bpf`.
@@ -289,34 +312,76 @@ impl Observed {
         self.filters.iter().flatten().any(made)
     }
 
-    /// Whether anything of somebody else hangs at the hooks.
+    /// Whether anything at the hooks is not this attachment's.
     pub fn has_foreign_filters(&self) -> bool {
-        self.filters.iter().flatten().any(|f| matches!(f.owner, Owner::Foreign { .. }))
+        self.filters.iter().flatten().any(|f| !matches!(f.owner, Owner::Ours { .. }))
     }
 
-    /// Leaves only what surely belongs to the IFBs seen here: filters of ours that point at other
-    /// ones count as foreign, and so does a root TBF without any filter that points at these. For
-    /// a device that is only known by an IFB's alias: by now it may be another pod's.
-    pub fn restrict_to_ifbs(&mut self) {
-        let indexes = Hook::ALL.map(|hook| self.ifb_index(hook));
-        let points_here = |filter: &Filter| match filter.owner {
-            Owner::Ours { target: Some(target), .. } => indexes.contains(&Some(target)),
-            Owner::Ours { target: None, .. } | Owner::Foreign { .. } => false,
-        };
-        let is_ours = self.filters.iter().flatten().any(points_here);
-        for filter in self.filters.iter_mut().flatten() {
-            // One that lets packets pass points nowhere: it belongs to the ones that do.
-            let belongs = match filter.owner {
-                Owner::Ours { target: None, .. } => is_ours,
-                Owner::Ours { .. } => points_here(filter),
-                Owner::Foreign { .. } => true,
+    /// Tells what was created for this attachment from what was created for another one. Filters that
+    /// carry no tag (of an earlier build) belong to the IFB that they redirect to, and those that let
+    /// packets pass to the redirects beside them. A root TBF without a tag belongs to this attachment
+    /// unless a filter here is another one's.
+    pub fn disown_others(&mut self, tag: Tag) {
+        let own_ifbs = Hook::ALL.map(|hook| self.ifb_index(hook));
+        for filters in &mut self.filters {
+            let owns = |filter: &Filter| match filter.owner {
+                Owner::Ours { target, stamp, .. } => {
+                    stamp.tag.is_of(tag).or(target.map(|target| {
+                        // The kernel shows index 0 for a target that is gone.
+                        target == 0 || own_ifbs.contains(&Some(target))
+                    }))
+                }
+                Owner::Other(_) | Owner::Foreign { .. } => None,
             };
-            if !belongs {
-                filter.owner = Owner::Foreign { kind: "u32".into(), takes_all: false };
+            let decided: Vec<Option<bool>> = filters.iter().map(owns).collect();
+            let is_ours = decided.contains(&Some(true)) || !decided.contains(&Some(false));
+            for (filter, owns) in filters.iter_mut().zip(decided) {
+                if let Owner::Ours { stamp, .. } = filter.owner
+                    && !owns.unwrap_or(is_ours)
+                {
+                    filter.owner = Owner::Other(stamp.tag);
+                }
             }
         }
-        if !is_ours {
+        let mut others = self.filters.iter().flatten().filter_map(|filter| match filter.owner {
+            Owner::Other(seen) => Some(seen),
+            _ => None,
+        });
+        self.other = others.next();
+        if let Some(stamp) = self.root_stamp() {
+            let has_own = Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some());
+            if !stamp.tag.is_of(tag).unwrap_or(has_own || self.other.is_none()) {
+                self.root = Root::Foreign(format!("tbf {TBF_HANDLE:x}:"));
+                self.other = self.other.or(Some(stamp.tag));
+            }
+        }
+    }
+
+    /// Leaves out a root TBF that nothing says to be this attachment's. For an interface that is only
+    /// known by an IFB's alias: by now it may be another pod's.
+    pub fn require_evidence(&mut self, tag: Tag) {
+        let has_own = Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some());
+        let is_stamped = self.root_stamp().and_then(|stamp| stamp.tag.is_of(tag));
+        if !is_stamped.unwrap_or(has_own) {
             self.root = Root::Default;
         }
+    }
+
+    /// What the root TBF says about its making; `None` if there is none of ours.
+    fn root_stamp(&self) -> Option<Stamp> {
+        match &self.root {
+            Root::Ours(state) => Some(Stamp::of_leaf(state.leaf_handle)),
+            Root::Default | Root::Foreign(_) => None,
+        }
+    }
+
+    /// The sources of the entry that created what this attachment has here, if that was recorded.
+    pub fn sources(&self) -> Option<SourceKinds> {
+        let filters = self.filters.iter().flatten().filter_map(|filter| match filter.owner {
+            Owner::Ours { stamp, .. } => Some(stamp),
+            _ => None,
+        });
+        let stamps = filters.chain(self.root_stamp());
+        stamps.map(|stamp| stamp.sources).find(|sources| *sources != SourceKinds::default())
     }
 }

@@ -1,6 +1,7 @@
 //! Undoing: what takes a step back, so that an ADD that fails leaves what was there before.
 
 use super::bucket::{Bucket, Leaf, TbfState};
+use super::identity::{SeenTag, Stamp};
 use super::plan::{Batch, Step};
 use super::queue::{self, NewLeaf};
 use super::site::{Owner, Place};
@@ -32,7 +33,7 @@ pub fn undo(step: &Step) -> Batch {
             Owner::Ours { made_hook, .. } => {
                 Some(Step::AddFilter { hook: *hook, rule: *rule, made_hook })
             }
-            Owner::Foreign { .. } => None,
+            Owner::Other(_) | Owner::Foreign { .. } => None,
         },
         Step::LabelIfb { was: None, .. }
         | Step::RestoreLabel { .. }
@@ -62,7 +63,8 @@ fn change_back(place: Place, from: &TbfState, to: &Bucket) -> Batch {
 fn make_again(place: Place, was: &TbfState) -> Batch {
     let bucket = was.to_bucket();
     let mut batch = vec![Step::AddTbf { place, bucket, replaces: None }];
-    batch.extend(queue::below_new(place, &bucket));
+    let was_stamped = Stamp::of_leaf(was.leaf_handle).tag != SeenTag::None;
+    batch.extend(queue::below_new(place, &bucket, was_stamped));
     batch
 }
 

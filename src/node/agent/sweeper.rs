@@ -7,6 +7,7 @@ use crate::kernel::{KernelError, Socket};
 use crate::log::Log;
 use crate::node::cache::{Attached, Cache};
 use crate::plugin::leak::{Leak, leaks, remove};
+use crate::shaping::identity::Tag;
 
 /// What was seen at the look before.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ impl Sweeper {
     }
 
     fn look(&mut self, cache: &Cache, log: &Log) -> Result<(), KernelError> {
-        let known: BTreeSet<String> = cache.attached.iter().map(Attached::tag).collect();
+        let known: BTreeSet<Tag> = cache.attached.iter().map(Attached::tag).collect();
         let mut host = Socket::open()?;
         let found = leaks(&mut host, &known)?;
         let (old, new): (Vec<_>, Vec<_>) =

@@ -14,6 +14,7 @@ use crate::node::call::{Call, CallError, Folders};
 use crate::node::metrics::AgentMetrics;
 use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
 use crate::policy::{Direction, Limits};
+use crate::shaping::identity::Tag;
 use crate::shaping::{Mark, Side};
 
 /// A slow look leaves pods alone that have nothing and are to have nothing, but for each of so many.
@@ -31,7 +32,7 @@ const KUBELETS: &str = "eth0";
 pub(super) struct Worker {
     folders: Folders,
     /// By the attachment's tag.
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<Tag, Known>,
     looks: u32,
     /// How many namespaces a slow look could enter, and how many it could not though their file is there.
     entered: u32,
@@ -114,7 +115,7 @@ impl Worker {
         self.looks = self.looks.wrapping_add(1);
         let was_blind = self.is_blind();
         (self.entered, self.hidden) = (0, 0);
-        let there: BTreeSet<String> = cache.attached.iter().map(Attached::tag).collect();
+        let there: BTreeSet<Tag> = cache.attached.iter().map(Attached::tag).collect();
         self.known.retain(|tag, _| there.contains(tag));
         let problems = self.look(wanted.pods().map(|(name, _)| name), wanted, cache, Why::Slow);
         if self.is_blind() && !was_blind {
@@ -202,7 +203,8 @@ impl Known {
             _ => Keep::Hand,
         };
         let keeps = [keep(Direction::Ingress), keep(Direction::Egress)];
-        let wish = Wish { settings: &call.settings, limits, mark: Mark::Agent, keeps };
+        let wish =
+            Wish { settings: &call.settings, limits, mark: Mark::Agent, keeps, sources: None };
         let target = Target { attachment: &call.attachment, netns: &call.netns };
         let outcome = reconcile(target, &wish, log).map_err(Trouble::Reconcile)?;
         self.limits = Some(limits);

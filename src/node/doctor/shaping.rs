@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::kernel::survey::{Device, Survey};
-use crate::shaping::TbfState;
 use crate::shaping::bucket::{BytesPerSecond, ticks};
-use crate::shaping::identity::{ALIAS_MAGIC, alias_field, tag_of};
+use crate::shaping::identity::{ALIAS_MAGIC, Tag, alias_field};
 use crate::shaping::site::{Hook, Owner};
+use crate::shaping::{Mark, TbfState};
 
 use super::finding::{Finding, Severity};
 use super::missing::put_back;
@@ -50,7 +50,7 @@ pub(super) fn findings(survey: &Survey, place: &Place, cache: &Path) -> Vec<Find
     for device in survey.devices.iter().filter(|device| is_ifb(device)) {
         findings.extend(
             match device.link.name.as_str() {
-                name if tag_of(name).is_some() => our_ifb(survey, device, place, cache),
+                name if Tag::of_ifb_name(name).is_some() => our_ifb(survey, device, place, cache),
                 name if name.starts_with("bwp") => reference_ifb(survey, device, place),
                 name if name.starts_with("bwcali") => felix_ifb(survey, device),
                 _ => None,
@@ -73,6 +73,12 @@ fn is_ifb(device: &Device) -> bool {
 
 fn has_our_tbf(device: &Device) -> bool {
     device.root.as_ref().is_some_and(|root| root.is_ours())
+}
+
+/// The trace of a limit that the node agent or `set` removed: nothing points at it.
+fn is_trace(ifb: &Device) -> bool {
+    let tbf = ifb.root.as_ref().and_then(|root| root.tbf.as_ref());
+    tbf.is_some_and(|tbf| tbf.mark == Mark::Removed)
 }
 
 const ANEW: &str = "the node agent repairs it; without one the command does, with what the pod was made \
@@ -98,7 +104,7 @@ fn dead_redirects(survey: &Survey, place: &Place) -> Vec<Finding> {
             Some(_) => return None,
         };
         let whose = match seen.filter.owner {
-            Owner::Ours { .. } => "our filter",
+            Owner::Ours { .. } | Owner::Other(_) => "our filter",
             Owner::Foreign { .. } => "a filter of another program",
         };
         let seen = format!("{whose} at its {hook} (pref {pref}) redirects to {what}");
@@ -157,6 +163,9 @@ fn our_ifb(survey: &Survey, ifb: &Device, place: &Place, cache: &Path) -> Option
         let seen = format!("{device} is another pod's by now, and the IFB of {pod} stayed");
         return Some(leaked(found("ifb-leak", Severity::Warning, seen)).command(delete));
     }
+    if !is_used && is_trace(ifb) {
+        return None;
+    }
     if !is_used {
         let seen = format!("no filter sends packets of {pod} to it");
         let finding = found("ifb-unused", Severity::Problem, seen)
@@ -177,10 +186,10 @@ fn our_ifb(survey: &Survey, ifb: &Device, place: &Place, cache: &Path) -> Option
 /// Whether an IFB of another attachment names the same interface: Calico gives a pod that is made
 /// anew under its old name the same one.
 fn has_successor(survey: &Survey, ifb: &Device, device: &str) -> bool {
-    let tag = tag_of(&ifb.link.name);
+    let tag = Tag::of_ifb_name(&ifb.link.name);
     survey.devices.iter().any(|other| {
         let alias = other.link.alias.as_deref().unwrap_or_default();
-        let tag_of_other = tag_of(&other.link.name);
+        let tag_of_other = Tag::of_ifb_name(&other.link.name);
         is_ifb(other)
             && tag_of_other.is_some()
             && tag_of_other != tag

@@ -44,7 +44,8 @@ fn ifb(index: u32, name: &str, device_of_alias: &str) -> Device {
 /// A host interface whose ingress hook redirects to this index.
 fn host(index: u32, name: &str, target: u32) -> Device {
     let mut made = device(index, name, "veth");
-    let owner = Owner::Ours { matches: Match::All, target: Some(target), made_hook: true };
+    let stamp = <_>::default();
+    let owner = Owner::Ours { matches: Match::All, target: Some(target), made_hook: true, stamp };
     let filter = Filter { pref: u16::MAX, handle: 0x8000_0800, owner };
     made.filters[Hook::Ingress as usize] = vec![Seen { filter, target: Some(target) }];
     made
