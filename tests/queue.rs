@@ -100,7 +100,7 @@ fn a_fifo_is_a_fifo_on_every_kernel() {
         if has_fq_codel(&lab) {
             // and back again from the other
             add(&pod, way, "fq_codel", "10M").ok();
-            add(&pod, way, "fifo", "10M").verb("CHECK").error(102);
+            add(&pod, way, "fifo", "10M").verb("CHECK").ok();
             add(&pod, way, "fifo", "10M").ok();
             assert_eq!(leaves(&pod, way), ["bfifo"; 2], "{way:?}");
         }
@@ -109,13 +109,15 @@ fn a_fifo_is_a_fifo_on_every_kernel() {
 }
 
 #[test]
-fn a_fifo_that_is_there_is_right_for_auto_and_wrong_for_fq_codel() {
+fn a_fifo_that_is_there_is_right_for_auto_and_logged_for_fq_codel() {
     for way in Way::ALL {
         let Some(lab) = Lab::open() else { return };
         let pod = lab.pod("veth0");
         add(&pod, way, "fifo", "10M").ok();
         add(&pod, way, "auto", "10M").verb("CHECK").ok();
-        let error = add(&pod, way, "fq_codel", "10M").verb("CHECK").error(102);
-        error.says(&["bfifo", "fq_codel"]);
+        // The limit holds by any queue: ADD changes it, CHECK does not fail for it.
+        let check = add(&pod, way, "fq_codel", "10M").verb("CHECK").run();
+        check.ok();
+        assert!(check.stderr.contains("a bfifo instead of fq_codel"), "{}", check.stderr);
     }
 }

@@ -16,12 +16,16 @@ use super::socket::{DUMP, Request};
 use super::{selector, wire};
 use crate::policy::SourceKinds;
 use crate::shaping::Match;
-use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREFS, SUBNET_PREFS, SeenTag, Stamp, Tag};
+use crate::shaping::identity::{
+    COOKIE_MAGIC, FILTER_PREFS, SUBNET_PREFS, SeenTag, Stamp, TRACE_PREF, Tag,
+};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 
 pub(super) const ETH_P_ALL: u16 = 0x0003;
 pub(super) const ETH_P_IP: u16 = 0x0800;
 pub(super) const ETH_P_IPV6: u16 = 0x86dd;
+/// Reserved (RFC 9542, section 2): no frame should have it.
+pub(super) const ETH_P_RESERVED: u16 = 0xffff;
 
 /// Version of our cookie's layout: magic (4 bytes), version, flags, kinds of sources, a zero, and the
 /// attachment's tag (8 bytes). Version 1 ended after two zeros in place of the sources.
@@ -71,7 +75,10 @@ pub(super) fn add(
     let verdict = match target {
         Some(target) => TcFilterU32Option::Action(vec![mirred(target, record)]),
         None => {
-            let class = record.tag.pass_class(record.made_hook);
+            let class = match matches {
+                Match::Nothing(direction) => record.tag.trace_class(direction, record.made_hook),
+                _ => record.tag.pass_class(record.made_hook),
+            };
             TcFilterU32Option::ClassId(TcHandle::from(class))
         }
     };
@@ -189,15 +196,27 @@ fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
     let (pref, protocol) = ((info >> 16) as u16, u16::from_be(info as u16));
     let owner = match ours(&kind, protocol, options) {
         Some(owner) if is_place(hook, pref, protocol) => owner,
-        // Ours of the other side, shown here because a foreign u32 filter has its preference.
-        Some(_) if Hook::ALL.iter().any(|hook| is_place(*hook, pref, protocol)) => return None,
-        // Of a build that has other preferences: it is none of the filters that are wanted, so it goes.
-        Some(Owner::Ours { target: target @ Some(_), made_hook, stamp, .. }) => {
-            Owner::Ours { matches: Match::Unknown, target, made_hook, stamp }
-        }
+        Some(owner) => match (owner, Hook::ALL.iter().any(|hook| uses(*hook, pref))) {
+            // Ours of the other side, shown here because a foreign u32 filter has its preference.
+            (Owner::Ours { target: Some(_), .. }, true) => return None,
+            (_, true) if Hook::ALL.iter().any(|hook| is_place(*hook, pref, protocol)) => {
+                return None;
+            }
+            // Of a build that has other preferences: no filter that is wanted, so the plan removes it.
+            (Owner::Ours { target: target @ Some(_), made_hook, stamp, .. }, false) => {
+                Owner::Ours { matches: Match::Unknown, target, made_hook, stamp }
+            }
+            _ => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
+        },
         _ => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
     };
     Some(Filter { pref, handle, owner })
+}
+
+/// Whether ours use this preference of the hook.
+fn uses(hook: Hook, pref: u16) -> bool {
+    let hook = hook as usize;
+    pref == FILTER_PREFS[hook] || SUBNET_PREFS[hook].contains(&pref) || pref == TRACE_PREF
 }
 
 /// Whether ours are at this preference with this protocol.
@@ -205,6 +224,7 @@ fn is_place(hook: Hook, pref: u16, protocol: u16) -> bool {
     let [four, six] = SUBNET_PREFS[hook as usize];
     let places = [(FILTER_PREFS[hook as usize], ETH_P_ALL), (four, ETH_P_IP), (six, ETH_P_IPV6)];
     places.contains(&(pref, protocol))
+        || (hook == Hook::Ingress && (pref, protocol) == (TRACE_PREF, ETH_P_RESERVED))
 }
 
 const TCA_U32_CLASSID: u16 = 1;
@@ -230,6 +250,10 @@ fn ours(kind: &str, protocol: u16, options: &[u8]) -> Option<Owner> {
     };
     let Some(actions) = wire::attribute(options, TCA_U32_ACT) else {
         let class = wire::u32_at(wire::attribute(options, TCA_U32_CLASSID)?, 0)?;
+        if let Some((stamp, direction, made_hook)) = Stamp::of_trace_class(class) {
+            let matches = Match::Nothing(direction);
+            return Some(Owner::Ours { matches, target: None, made_hook, stamp });
+        }
         let (stamp, made_hook) = Stamp::of_pass_class(class)?;
         return Some(Owner::Ours { matches, target: None, made_hook, stamp });
     };

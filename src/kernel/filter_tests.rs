@@ -160,6 +160,21 @@ fn a_cookie_without_a_tag_is_known() {
     assert_eq!(parse_all(&[shown], Hook::Ingress)[0].owner, owner);
 }
 
+/// A later build may use other preferences; this one still removes what carries the cookie.
+#[test]
+fn a_filter_of_ours_at_another_preference_is_one_that_goes() {
+    let (_, _, mut bytes) = wire(redirect_all());
+    bytes[8..12].copy_from_slice(&0x8000_0800u32.to_ne_bytes());
+    for (pref, expected) in [(7, true), (FILTER_PREFS[1], false), (SUBNET_PREFS[1][0], false)] {
+        bytes[16..20].copy_from_slice(&info(pref, ETH_P_ALL).to_ne_bytes());
+        let found = parse_all(&[bytes.clone()], Hook::Ingress);
+        let goes = |filter: &Filter| {
+            matches!(filter.owner, Owner::Ours { matches: Match::Unknown, target: Some(IFB), .. })
+        };
+        assert_eq!(found.first().is_some_and(goes), expected, "{found:?}");
+    }
+}
+
 #[test]
 fn shells_of_u32_are_no_filters() {
     for handle in [0, 0x8000_0000, 0x8010_0000] {

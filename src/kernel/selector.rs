@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::tc::{TcU32Key, TcU32Selector, TcU32SelectorFlags};
 
-use super::filter::{ETH_P_ALL, ETH_P_IP, ETH_P_IPV6};
+use super::filter::{ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, ETH_P_RESERVED};
 use super::wire;
 use crate::shaping::Match;
 
@@ -28,6 +28,7 @@ pub(super) fn protocol(matches: Match) -> u16 {
         Match::All => ETH_P_ALL,
         Match::Source(IpNetwork::V4(_)) | Match::Destination(IpNetwork::V4(_)) => ETH_P_IP,
         Match::Source(IpNetwork::V6(_)) | Match::Destination(IpNetwork::V6(_)) => ETH_P_IPV6,
+        Match::Nothing(_) => ETH_P_RESERVED,
         Match::Unknown => 0,
     }
 }
@@ -39,11 +40,20 @@ pub(super) fn selector(matches: Match) -> TcU32Selector {
     selector.keys = match matches {
         Match::Source(net) => keys(net, SOURCE),
         Match::Destination(net) => keys(net, DESTINATION),
+        // A frame of the reserved protocol does not get past two keys that contradict each other.
+        Match::Nothing(_) => vec![whole_word(0), whole_word(u32::MAX)],
         // One key with an empty mask matches every packet. Nobody asks for Unknown.
         Match::All | Match::Unknown => vec![TcU32Key::default()],
     };
     selector.nkeys = selector.keys.len() as u8;
     selector
+}
+
+/// The first word behind the network header has this value.
+fn whole_word(value: u32) -> TcU32Key {
+    let mut key = TcU32Key::default();
+    (key.mask, key.val) = (u32::MAX, value);
+    key
 }
 
 /// One key for each word that the prefix reaches into; at least one, so that a filter for all

@@ -99,7 +99,7 @@ fn whole_or_partial(answer: Answer) -> Answer {
     }
 }
 
-/// Reads an RTM_NEWQDISC payload; `None` for what is not ours, and for the trace of a removed limit.
+/// Reads an RTM_NEWQDISC payload; `None` for what is not ours.
 fn tbf(payload: &[u8]) -> Option<TbfStats> {
     let (handle, parent) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 12)?);
     let attributes = payload.get(TCMSG_BYTES..)?;
@@ -108,9 +108,6 @@ fn tbf(payload: &[u8]) -> Option<TbfStats> {
         return None;
     }
     let state: TbfState = qdisc::parse_tbf(wire::attribute(attributes, TCA_OPTIONS)?)?;
-    if state.mark == Mark::Removed {
-        return None;
-    }
     let counters = wire::attribute(attributes, TCA_STATS2).map(counters);
     Some(TbfStats {
         index: wire::u32_at(payload, 4)?,

@@ -113,9 +113,15 @@ impl Ends {
         }
     }
 
-    /// Whether the host's end has a TBF of this attachment.
-    pub(super) fn host_has_tbfs(&self) -> bool {
-        self.host.iter().any(|end| end.tbfs().next().is_some())
+    /// Whether the limit of this direction was removed after ADD.
+    pub(super) fn is_removed(&self, direction: Direction) -> bool {
+        self.host.iter().chain([&self.pod]).any(|end| end.observed.is_removed(direction))
+    }
+
+    /// Whether the host's end has a TBF of this attachment, or the trace of one.
+    pub(super) fn is_on_host(&self) -> bool {
+        let is_removed = |end: &End| Direction::ALL.iter().any(|of| end.observed.is_removed(*of));
+        self.host.iter().any(|end| end.tbfs().next().is_some() || is_removed(end))
     }
 
     /// As [`Ends::at`], to work on them.

@@ -13,7 +13,7 @@ use crate::policy::{Direction, Limit, Limits, Scope, Settings, SourceKinds};
 use crate::shaping::describe::{self, Findings, numbers};
 use crate::shaping::placement::{Buckets, Decision, Way, decide};
 use crate::shaping::plan::{Batch, plan};
-use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape, TbfState};
+use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape};
 
 /// An attachment, and the network namespace that it is in.
 #[derive(Debug, Clone, Copy)]
@@ -113,8 +113,8 @@ impl Job {
         }
         let limited = wish.limited(ends);
         let decision = if limited == [false; 2] {
-            // Both ends are to be cleared, which any way does; traces stay at the end where they are.
-            let way = if ends.host_has_tbfs() { Way::HostHooks } else { Way::Pod };
+            // Both ends are to be cleared, which any way does; traces come where the limits were.
+            let way = if ends.is_on_host() { Way::HostHooks } else { Way::Pod };
             Decision { way, reason: "nothing is limited".into() }
         } else {
             decide(settings, ifname, &ends.facts(limited))
@@ -144,7 +144,11 @@ impl Job {
         let (end, other) = ends.at(way)?;
         let buckets = wish.buckets(ends, end)?;
         let scope = wish.settings.scope.clone();
-        let shape = way.shape(&buckets).within(&scope);
+        let of = [buckets.ingress, buckets.egress];
+        let removed = Direction::ALL.map(|direction| {
+            of[direction as usize].is_none() && wish.leaves_trace(ends, direction)
+        });
+        let shape = Shape { removed, ..way.shape(&buckets).within(&scope) };
         let wanted = plan(&end.site, &shape, &end.observed).map_err(conflict)?;
         let other = match other {
             Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
@@ -192,12 +196,9 @@ impl Job {
         let host = ends.host.as_ref().map(|host| &host.site);
         let devices =
             host.into_iter().flat_map(|site| [&site.device, &site.ifbs[0], &site.ifbs[1]]);
-        // A trace limits nothing.
-        let limits = |bucket: &Bucket| bucket.mark != Mark::Removed;
-        let Buckets { ingress, egress } = self.buckets;
         Outcome {
             way: self.decision.way,
-            buckets: Buckets { ingress: ingress.filter(limits), egress: egress.filter(limits) },
+            buckets: self.buckets,
             changed: !self.is_done(),
             devices: devices.cloned().collect(),
         }
@@ -209,8 +210,7 @@ impl Job {
         let directions =
             [(Direction::Ingress, self.buckets.ingress), (Direction::Egress, self.buckets.egress)];
         for (direction, bucket) in directions {
-            let limit = bucket.as_ref().filter(|bucket| bucket.mark != Mark::Removed);
-            let numbers = limit.map_or("unlimited".into(), numbers);
+            let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
             text.push_str(&format!("; {}: {numbers}", direction.described()));
         }
         match &self.scope {
@@ -233,26 +233,30 @@ impl Wish<'_> {
     }
 
     fn pick(&self, ends: &Ends, direction: Direction, wanted: Option<Bucket>) -> Option<Bucket> {
-        let found = ends.found(direction);
-        let kept = found.filter(|state| self.keeps[direction as usize].covers(state.mark));
-        let bucket = match self.keeps[direction as usize] {
-            Keep::All => kept.map(TbfState::to_bucket),
-            _ => kept.map(TbfState::to_bucket).or(wanted),
-        };
-        // What is removed after ADD leaves a trace.
-        let removed = found.filter(|_| self.mark.is_live()).map(TbfState::to_bucket);
-        bucket.or(removed.map(|bucket| Bucket { mark: Mark::Removed, ..bucket }))
+        let keep = self.keeps[direction as usize];
+        let kept = ends.found(direction).filter(|state| keep.covers(state.mark));
+        match (kept, keep) {
+            (Some(state), _) => Some(state.to_bucket()),
+            (None, Keep::All) => None,
+            (None, Keep::Live) if ends.is_removed(direction) => None,
+            (None, _) => wanted,
+        }
+    }
+
+    /// Whether a direction without a limit is to have the trace of one that was removed.
+    fn leaves_trace(&self, ends: &Ends, direction: Direction) -> bool {
+        let keeps = self.mark.is_live() || self.keeps[direction as usize] != Keep::Nothing;
+        let removes = self.mark.is_live() && ends.found(direction).is_some();
+        removes || (keeps && ends.is_removed(direction))
     }
 
     /// The directions that are to have a limit.
     fn limited(&self, ends: &Ends) -> [bool; 2] {
         let wanted = self.limits.directions();
-        [Direction::Ingress, Direction::Egress].map(|direction| {
+        Direction::ALL.map(|direction| {
             let keep = self.keeps[direction as usize];
-            match ends.found(direction).filter(|state| keep.covers(state.mark)) {
-                Some(state) => state.mark != Mark::Removed,
-                None => wanted[direction as usize] && keep != Keep::All,
-            }
+            let is_kept = ends.found(direction).is_some_and(|state| keep.covers(state.mark));
+            is_kept || (wanted[direction as usize] && keep != Keep::All)
         })
     }
 }

@@ -12,6 +12,9 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Both, in the order in which arrays hold them.
+    pub const ALL: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
     /// As it is spelled at the start of every key.
     pub fn name(self) -> &'static str {
         match self {

@@ -116,13 +116,7 @@ pub(super) fn refuse(site: &Site, wanted: &Shape, observed: &Observed) -> Result
         return Err(Conflict::Root { device: device(), qdisc: qdisc.clone() });
     }
     for hook in Hook::ALL {
-        if let (Some(_), Ifb::Taken(kind)) =
-            (wanted.redirects[hook as usize], &observed.ifbs[hook as usize])
-        {
-            let ifb = site.ifb(hook).to_string();
-            return Err(Conflict::NameTaken { ifb, kind: kind.clone() });
-        }
-        if !wanted.uses(hook) {
+        if wanted.redirects[hook as usize].is_none() {
             continue;
         }
         if hook == Hook::Egress && observed.hook == HookKind::Ingress {
@@ -140,6 +134,10 @@ pub(super) fn refuse(site: &Site, wanted: &Shape, observed: &Observed) -> Result
         {
             let (kind, pref) = (kind.clone(), *pref);
             return Err(Conflict::Barrier { device: device(), hook, kind, pref });
+        }
+        if let Ifb::Taken(kind) = &observed.ifbs[hook as usize] {
+            let ifb = site.ifb(hook).to_string();
+            return Err(Conflict::NameTaken { ifb, kind: kind.clone() });
         }
     }
     Ok(())

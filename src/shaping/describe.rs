@@ -276,3 +276,7 @@ fn differences(from: &TbfState, to: &Bucket) -> String {
     }
     found.join(", ")
 }
+
+#[cfg(test)]
+#[path = "describe_tests.rs"]
+mod tests;

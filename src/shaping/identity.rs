@@ -32,6 +32,13 @@ pub const FILTER_PREFS: [u16; 2] = [u16::MAX, u16::MAX - 1];
 /// because those that let packets pass come first. Each protocol has its own, as the kernel wants.
 pub const SUBNET_PREFS: [[u16; 2]; 2] = [[65533, 65531], [65532, 65530]];
 
+/// Preference of the traces of removed limits, at the ingress hook alone.
+pub const TRACE_PREF: u16 = 65529;
+
+/// The class of such a trace, major number above. Bit 0 is the direction; the rest is as in
+/// [`PASS_CLASS`].
+const TRACE_CLASS: u32 = 0x7063 << 16;
+
 /// The class of our filters that let packets pass, major number above: they have no action that
 /// could carry a cookie. `gact`, which could, is not on every kernel. The upper 14 bits of the minor
 /// number are of the attachment's tag.
@@ -150,6 +157,12 @@ impl Tag {
         PASS_CLASS | made_hook | u32::from(self.short(PASS_TAG_BITS)) << PASS_TAG_SHIFT
     }
 
+    /// The class of the trace of a removed limit.
+    pub fn trace_class(self, direction: Direction, made_hook: bool) -> u32 {
+        let minor = self.pass_class(made_hook) & 0xfffe;
+        TRACE_CLASS | minor | direction as u32
+    }
+
     /// The two majors that a leaf queue below the root TBF of a pod's own interface may have: bits of the
     /// tag, the kinds of sources, and one bit to tell a new queue from the one before. Nothing else of a
     /// root TBF can carry a tag: the kernel keeps its handle, its numbers and 14 bytes of `mpu` (tbf_dump
@@ -225,6 +238,17 @@ impl Stamp {
             0 => Self { tag: SeenTag::Part(tag, LEAF_TAG_BITS), sources },
             _ => Self::default(),
         }
+    }
+
+    /// What is in the class of the trace of a removed limit, the limit's direction, and whether it says that
+    /// pod-bandwidth created the hook; `None` for any other class.
+    pub fn of_trace_class(class: u32) -> Option<(Self, Direction, bool)> {
+        let minor = class & u32::from(u16::MAX);
+        if class - minor != TRACE_CLASS {
+            return None;
+        }
+        let (stamp, made_hook) = Self::of_pass_class(PASS_CLASS | minor)?;
+        Some((stamp, Direction::ALL[(minor & 1) as usize], made_hook))
     }
 
     /// What is in the class of a filter that lets packets pass, and whether it says that pod-bandwidth
@@ -443,6 +467,16 @@ mod tests {
         for (class, made) in [(0x7062_0001, false), (0x7062_0003, true)] {
             assert_eq!(Stamp::of_pass_class(class), Some((Stamp::default(), made)));
         }
+        let one = attachment("net", "c1", "eth0").tag();
+        for direction in Direction::ALL {
+            for made in [false, true] {
+                let class = one.trace_class(direction, made);
+                let (stamp, of, made_hook) = Stamp::of_trace_class(class).unwrap();
+                assert_eq!((of, made_hook, stamp.tag.is_of(one)), (direction, made, Some(true)));
+                assert_eq!(Stamp::of_pass_class(class), None);
+            }
+        }
+        assert_eq!(Stamp::of_trace_class(one.pass_class(false)), None);
         for class in [0, 1, 0x7062_0000, 0x7062_0002, 0x7063_0001, 0x1_0001] {
             assert_eq!(Stamp::of_pass_class(class), None, "{class:x}");
         }

@@ -16,9 +16,6 @@ pub enum Mark {
     Agent,
     /// A person, with `set`.
     Hand,
-    /// The node agent or `set` took the limit away: the TBF is the trace of it, on an IFB that nothing
-    /// redirects to. Without a trace CHECK could not tell this from a limit that was lost.
-    Removed,
     /// Somebody who gave our TBF an `mpu` of another meaning.
     Other(u16),
 }
@@ -30,7 +27,6 @@ impl Mark {
             Self::Added => 0,
             Self::Agent => 1,
             Self::Hand => 2,
-            Self::Removed => 3,
             Self::Other(mpu) => mpu,
         }
     }
@@ -41,14 +37,13 @@ impl Mark {
             0 => Self::Added,
             1 => Self::Agent,
             2 => Self::Hand,
-            3 => Self::Removed,
             other => Self::Other(other),
         }
     }
 
     /// The numbers are not ADD's, and meant to be so: CHECK then verifies the shape alone.
     pub fn is_live(self) -> bool {
-        matches!(self, Self::Agent | Self::Hand | Self::Removed)
+        matches!(self, Self::Agent | Self::Hand)
     }
 
     /// Whether a TBF with the wanted numbers may keep the mark that it shows. What an ADD has set as
@@ -64,7 +59,6 @@ impl std::fmt::Display for Mark {
             Self::Added => f.write_str("as ADD set it"),
             Self::Agent => f.write_str("set by the node agent"),
             Self::Hand => f.write_str("set by hand"),
-            Self::Removed => f.write_str("removed after ADD"),
             Self::Other(mpu) => write!(f, "mpu {mpu}, which is not ours"),
         }
     }
@@ -77,7 +71,7 @@ mod tests {
     #[test]
     fn every_mark_comes_back_and_changes_no_packets_time() {
         const ETHERNET_HEADER_BYTES: u16 = 14;
-        for mark in [Mark::Added, Mark::Agent, Mark::Hand, Mark::Removed, Mark::Other(64)] {
+        for mark in [Mark::Added, Mark::Agent, Mark::Hand, Mark::Other(64)] {
             assert_eq!(Mark::of_mpu(mark.mpu()), mark);
             let is_ours = !matches!(mark, Mark::Other(_));
             assert_eq!(is_ours, mark.mpu() < ETHERNET_HEADER_BYTES);
@@ -86,7 +80,7 @@ mod tests {
 
     #[test]
     fn only_the_agent_lets_anothers_mark_stand_and_only_adds() {
-        let marks = [Mark::Added, Mark::Agent, Mark::Hand, Mark::Removed, Mark::Other(64)];
+        let marks = [Mark::Added, Mark::Agent, Mark::Hand, Mark::Other(64)];
         for wanted in marks {
             for shown in marks {
                 let expected = wanted == shown || (wanted, shown) == (Mark::Agent, Mark::Added);

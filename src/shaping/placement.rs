@@ -67,7 +67,7 @@ impl Way {
             Self::HostHooks => (None, [egress, ingress]),
             Self::Pod => (egress, [ingress, None]),
         };
-        Shape { root, redirects, ..Shape::default() }.with_traces()
+        Shape { root, redirects, ..Shape::default() }
     }
 }
 

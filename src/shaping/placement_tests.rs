@@ -181,7 +181,7 @@ fn each_way_puts_each_direction_where_the_table_says() {
         // Only a hook tells one subnet from another, so the egress hook takes the root's place.
         let scope = subnets().scope;
         let redirects = [at_ingress_hook, at_egress_hook.or(root)];
-        let expected = Shape { root: None, redirects, scope: scope.clone() };
+        let expected = Shape { redirects, scope: scope.clone(), ..Shape::default() };
         assert_eq!(way.shape(&buckets).within(&scope), expected, "{way}");
     }
 }

@@ -166,7 +166,7 @@ pub fn plan(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batc
         batch.extend(root(Place::Device, bucket, &observed.root, wanted.stamps_leaf()));
     }
     batches.push(batch);
-    batches.extend(remove(wanted, observed));
+    batches.extend(remove(site, wanted, observed));
     batches.retain(|batch| !batch.is_empty());
     Ok(batches)
 }
@@ -232,7 +232,7 @@ fn redirect(site: &Site, wanted: &Shape, observed: &Observed) -> Batch {
     let mut batch = Vec::new();
     let adds_hook = observed.hook == HookKind::None;
     let made_hook = adds_hook || observed.made_hook();
-    for hook in Hook::ALL.into_iter().filter(|hook| wanted.uses(*hook)) {
+    for hook in Hook::ALL.into_iter().filter(|hook| !wanted.rules(site, *hook).is_empty()) {
         let mut missing = wanted.rules(site, hook);
         let mut stale = Vec::new();
         for filter in observed.ours(hook) {
@@ -268,9 +268,9 @@ fn delete_filters(observed: &Observed, hook: Hook, goes: &[&Filter], comes: &[Ru
 
 /// What is ours and not wanted: filters first, then the hook if it is ours and nobody else
 /// uses it, the root TBF, and the IFBs last.
-fn remove(wanted: &Shape, observed: &Observed) -> Vec<Batch> {
+fn remove(site: &Site, wanted: &Shape, observed: &Observed) -> Vec<Batch> {
     let unwanted = |hook: &Hook| wanted.redirects[*hook as usize].is_none();
-    let unused = |hook: &Hook| !wanted.uses(*hook);
+    let unused = |hook: &Hook| wanted.rules(site, *hook).is_empty();
     let mut filters = Vec::new();
     for hook in Hook::ALL.into_iter().filter(|hook| unused(hook)) {
         let goes: Vec<&Filter> = observed.ours(hook).collect();

@@ -81,8 +81,8 @@ pub(super) fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observ
         }
         Step::AddFilter { hook, rule, made_hook } => {
             assert_ne!(observed.hook, HookKind::None, "a filter needs its hook");
-            let target = observed.ifb_index(*hook).expect("a filter needs its IFB");
-            let target = rule.redirects.then_some(target);
+            let ifb = observed.ifb_index(*hook);
+            let target = rule.redirects.then(|| ifb.expect("a redirect needs its IFB"));
             let tag = SeenTag::Whole(site.tag);
             let stamp = Stamp { tag, sources: site.sources };
             let owner = Owner::Ours { matches: rule.matches, target, made_hook: *made_hook, stamp };

@@ -1,7 +1,6 @@
 //! Plans for a part of a pod's traffic.
 
 use super::*;
-use crate::policy::Direction;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]

@@ -7,7 +7,7 @@ use super::super::queue::Queue;
 use super::super::rules::Match;
 use super::super::site::Owner;
 use super::*;
-use crate::policy::Scope;
+use crate::policy::{Direction, Scope};
 
 #[path = "plan_model.rs"]
 mod model;
@@ -73,12 +73,7 @@ fn any_bucket() -> impl Strategy<Value = Bucket> {
         1 => any_queue().prop_map(Queue::FqCodel),
         2 => any_queue().prop_map(Queue::Auto),
     ];
-    let mark = prop_oneof![
-        3 => Just(Mark::Added),
-        1 => Just(Mark::Agent),
-        1 => Just(Mark::Hand),
-        1 => Just(Mark::Removed),
-    ];
+    let mark = prop_oneof![Just(Mark::Added), Just(Mark::Agent), Just(Mark::Hand)];
     (prop_oneof![Just(bucket(1)), Just(bucket(10)), Just(bucket(100))], queue, mark)
         .prop_map(|(bucket, queue, mark)| Bucket { queue, mark, ..bucket })
 }
@@ -125,6 +120,7 @@ fn any_match() -> impl Strategy<Value = Match> {
         3 => Just(Match::All),
         3 => (0..NETS.len()).prop_map(|n| Match::Destination(net(n))),
         3 => (0..NETS.len()).prop_map(|n| Match::Source(net(n))),
+        1 => any::<bool>().prop_map(|n| Match::Nothing(Direction::ALL[usize::from(n)])),
         1 => Just(Match::Unknown),
     ]
 }
@@ -183,9 +179,13 @@ fn any_observed() -> impl Strategy<Value = Observed> {
 fn any_shape() -> impl Strategy<Value = Shape> {
     let way = prop_oneof![Just(Way::HostRoot), Just(Way::HostHooks), Just(Way::Pod)];
     let limit = || proptest::option::of(any_bucket());
-    (way, limit(), limit(), any_scope()).prop_map(|(way, ingress, egress, scope)| {
-        way.shape(&Buckets { ingress, egress }).within(&scope)
-    })
+    let removed = any::<[bool; 2]>();
+    (way, limit(), limit(), any_scope(), removed).prop_map(
+        |(way, ingress, egress, scope, [to_pod, from_pod])| {
+            let removed = [ingress.is_none() && to_pod, egress.is_none() && from_pod];
+            Shape { removed, ..way.shape(&Buckets { ingress, egress }).within(&scope) }
+        },
+    )
 }
 
 proptest! {

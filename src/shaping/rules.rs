@@ -6,8 +6,7 @@
 use ipnetwork::IpNetwork;
 
 use super::Bucket;
-use super::identity::{FILTER_PREFS, SUBNET_PREFS};
-use super::mark::Mark;
+use super::identity::{FILTER_PREFS, SUBNET_PREFS, TRACE_PREF};
 use super::site::{Hook, Observed, Owner, Place, Site};
 use crate::policy::{Direction, Scope};
 
@@ -16,11 +15,13 @@ use crate::policy::{Direction, Scope};
 pub struct Shape {
     /// A TBF as root of the interface.
     pub root: Option<Bucket>,
-    /// A redirect from each hook to an IFB with a TBF. To a bucket with [`Mark::Removed`] nothing is
-    /// redirected.
+    /// A redirect from each hook to an IFB with a TBF.
     pub redirects: [Option<Bucket>; 2],
     /// What is redirected there.
     pub scope: Scope,
+    /// The directions whose limit the node agent or `set` removed: each leaves a trace, without which
+    /// CHECK could not tell this from a limit that was lost.
+    pub removed: [bool; 2],
 }
 
 impl Shape {
@@ -36,31 +37,23 @@ impl Shape {
         self
     }
 
-    /// The same with the trace of a limit that was removed where it limits nothing: a root TBF would.
-    #[must_use]
-    pub fn with_traces(mut self) -> Self {
-        if let Some(trace) = self.root.take_if(|bucket| bucket.mark == Mark::Removed) {
-            self.redirects[Hook::Egress as usize] = Some(trace);
-        }
-        self
-    }
-
-    /// Whether a hook must have filters.
-    pub fn uses(&self, hook: Hook) -> bool {
-        self.redirects[hook as usize].is_some_and(|bucket| bucket.mark != Mark::Removed)
-    }
-
     /// Whether no filter can say whose the root TBF is: then its leaf queue must.
     pub fn stamps_leaf(&self) -> bool {
-        !Hook::ALL.iter().any(|hook| self.uses(*hook))
+        self.redirects == [None, None] && self.removed == [false; 2]
     }
 
-    /// The filters that a hook must have: none if nothing is redirected from it.
+    /// The filters that a hook must have.
     pub fn rules(&self, site: &Site, hook: Hook) -> Vec<Rule> {
-        match self.uses(hook) {
-            true => rules(&self.scope, site.direction_of(Place::Ifb(hook))),
-            false => Vec::new(),
+        // Every interface with hooks has this one; a plain `ingress` qdisc has no other.
+        let removed = Direction::ALL.into_iter().filter(|of| self.removed[*of as usize]);
+        let mut all: Vec<Rule> = match hook {
+            Hook::Ingress => removed.map(Rule::trace).collect(),
+            Hook::Egress => Vec::new(),
+        };
+        if self.redirects[hook as usize].is_some() {
+            all.extend(rules(&self.scope, site.direction_of(Place::Ifb(hook))));
         }
+        all
     }
 }
 
@@ -73,6 +66,8 @@ pub enum Match {
     Source(IpNetwork),
     /// IP packets to this subnet.
     Destination(IpNetwork),
+    /// No packet: the trace of the limit of this direction, which was removed after ADD.
+    Nothing(Direction),
     /// Something that no rule of ours says: made by another version, or changed.
     Unknown,
 }
@@ -84,6 +79,7 @@ impl Match {
         match self {
             Self::All | Self::Unknown => FILTER_PREFS[hook],
             Self::Source(net) | Self::Destination(net) => SUBNET_PREFS[hook][family(net)],
+            Self::Nothing(_) => TRACE_PREF,
         }
     }
 }
@@ -98,6 +94,7 @@ impl std::fmt::Display for Match {
             Self::All => f.write_str("all packets"),
             Self::Source(net) => write!(f, "packets from {net}"),
             Self::Destination(net) => write!(f, "packets to {net}"),
+            Self::Nothing(_) => f.write_str("no packets"),
             Self::Unknown => f.write_str("packets of a kind that it does not know"),
         }
     }
@@ -115,6 +112,11 @@ pub struct Rule {
 impl Rule {
     /// Redirects everything.
     pub const ALL: Rule = Rule { matches: Match::All, redirects: true };
+
+    /// The trace of a limit that was removed.
+    fn trace(of: Direction) -> Self {
+        Rule { matches: Match::Nothing(of), redirects: false }
+    }
 }
 
 /// The filters of a hook that sees this direction of the pod's traffic. Those that let packets

@@ -306,6 +306,12 @@ impl Observed {
         self.tcx || self.filters.iter().flatten().any(is_bpf)
     }
 
+    /// Whether the limit of this direction was removed after ADD.
+    pub fn is_removed(&self, direction: Direction) -> bool {
+        let is_trace = |filter: &Filter| matches!(filter.owner, Owner::Ours { matches: Match::Nothing(of), .. } if of == direction);
+        self.filters.iter().flatten().any(is_trace)
+    }
+
     /// Whether we recorded that the hook is of our making.
     pub fn made_hook(&self) -> bool {
         let made = |filter: &Filter| matches!(filter.owner, Owner::Ours { made_hook: true, .. });

@@ -53,6 +53,12 @@ impl Damage {
         })
     }
 
+    /// Whether the limit does not hold any more. What is derived from the limit, and the kind of queue, may
+    /// be another release's.
+    pub fn breaks_the_limit(self) -> bool {
+        !matches!(self, Self::OtherBurst | Self::OtherLimit | Self::OtherLeaf)
+    }
+
     fn needs_hook(self) -> bool {
         let at_hook = [Self::NoHook, Self::NoFilter, Self::OtherTarget, Self::NoIfb, Self::IfbDown];
         at_hook.contains(&self)

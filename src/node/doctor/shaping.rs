@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::kernel::survey::{Device, Survey};
+use crate::shaping::TbfState;
 use crate::shaping::bucket::{BytesPerSecond, ticks};
 use crate::shaping::identity::{ALIAS_MAGIC, Tag, alias_field};
 use crate::shaping::site::{Hook, Owner};
-use crate::shaping::{Mark, TbfState};
 
 use super::finding::{Finding, Severity};
 use super::missing::put_back;
@@ -73,12 +73,6 @@ fn is_ifb(device: &Device) -> bool {
 
 fn has_our_tbf(device: &Device) -> bool {
     device.root.as_ref().is_some_and(|root| root.is_ours())
-}
-
-/// The trace of a limit that the node agent or `set` removed: nothing points at it.
-fn is_trace(ifb: &Device) -> bool {
-    let tbf = ifb.root.as_ref().and_then(|root| root.tbf.as_ref());
-    tbf.is_some_and(|tbf| tbf.mark == Mark::Removed)
 }
 
 const ANEW: &str = "the node agent repairs it; without one the command does, with what the pod was made \
@@ -162,9 +156,6 @@ fn our_ifb(survey: &Survey, ifb: &Device, place: &Place, cache: &Path) -> Option
     if !is_used && has_successor(survey, ifb, device) {
         let seen = format!("{device} is another pod's by now, and the IFB of {pod} stayed");
         return Some(leaked(found("ifb-leak", Severity::Warning, seen)).command(delete));
-    }
-    if !is_used && is_trace(ifb) {
-        return None;
     }
     if !is_used {
         let seen = format!("no filter sends packets of {pod} to it");

@@ -43,7 +43,6 @@ pub(in crate::node) fn word_of(mark: Mark) -> &'static str {
         Mark::Added => "add",
         Mark::Agent => "agent",
         Mark::Hand => "hand",
-        Mark::Removed => "removed",
         Mark::Other(_) => "other",
     }
 }
