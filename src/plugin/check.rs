@@ -5,13 +5,14 @@ use super::ends::{End, Ends};
 use super::{attachment, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
+use crate::log::Log;
 use crate::policy::{Limits, Settings};
 use crate::shaping::placement::{Way, decide};
 use crate::shaping::plan::plan;
 use crate::shaping::{Conflict, Shape, describe};
 
 /// Succeeds where the limits hold as ADD left them.
-pub(super) fn check(request: &Request) -> Result<(), CniError> {
+pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
@@ -19,7 +20,7 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     let mut found = Vec::new();
     let mut taken = Vec::new();
     for way in ends.ways(&settings) {
-        match findings(&ends, way, &settings, &limits)? {
+        match findings(&ends, way, &settings, &limits, log)? {
             Ok(findings) if findings.is_empty() => return Ok(()),
             Ok(findings) => found.push((way, findings)),
             Err(conflict) => taken.push(format!("placement {way}: {conflict}")),
@@ -55,6 +56,7 @@ fn findings(
     way: Way,
     settings: &Settings,
     limits: &Limits,
+    log: &Log,
 ) -> Result<Result<Vec<String>, Conflict>, CniError> {
     let (end, other) = ends.at(way)?;
     let shape = way.shape(&end.buckets(limits, settings)?).within(&settings.scope);
@@ -64,6 +66,9 @@ fn findings(
     };
     if let Some(other) = other {
         findings.extend(findings_at(other, &Shape::default()).unwrap_or_default());
+    }
+    if findings.is_empty() {
+        end.warn_of_shadows(&shape, log);
     }
     Ok(Ok(findings))
 }

@@ -58,7 +58,7 @@ fn call(cni_version: &mut String) -> Result<String, CniError> {
     let log = open_log(&request);
     let outcome = match request.environment.command {
         Command::Add => add::add(&request, &log),
-        Command::Check => check::check(&request).map(|()| String::new()),
+        Command::Check => check::check(&request, &log).map(|()| String::new()),
         Command::Del => del::del(&request, &log).map(|()| String::new()),
         Command::Gc => gc::gc(&request, &log).map(|()| String::new()),
         Command::Status => status::status(&request).map(|()| String::new()),
