@@ -204,14 +204,14 @@ fn is_place(hook: Hook, pref: u16, protocol: u16) -> bool {
 }
 
 const TCA_U32_CLASSID: u16 = 1;
-const TCA_U32_SEL: u16 = 5;
+pub(super) const TCA_U32_SEL: u16 = 5;
 const TCA_U32_ACT: u16 = 7;
 #[cfg(feature = "node")]
 const TCA_MATCHALL_ACT: u16 = 2;
 #[cfg(feature = "node")]
 const TCA_FLOWER_ACT: u16 = 3;
-const TCA_ACT_KIND: u16 = 1;
-const TCA_ACT_OPTIONS: u16 = 2;
+pub(super) const TCA_ACT_KIND: u16 = 1;
+pub(super) const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_ACT_COOKIE: u16 = 6;
 /// The parameters of mirred, gact and most other actions begin with struct tc_gen.
 const TCA_ACT_PARMS: u16 = 2;

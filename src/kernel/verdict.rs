@@ -3,14 +3,12 @@
 //!
 //! Attributes are those of include/uapi/linux/pkt_cls.h and include/uapi/linux/tc_act.
 
-use super::filter::{ETH_P_ALL, ETH_P_IP, ETH_P_IPV6};
+use super::filter::{ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_U32_SEL};
 use super::qdisc::{TCA_KIND, TCA_OPTIONS};
 use super::wire;
 use crate::shaping::Takes;
 
 const TCA_CHAIN: u16 = 11;
-const TCA_ACT_KIND: u16 = 1;
-const TCA_ACT_OPTIONS: u16 = 2;
 
 /// What a filter takes, by its handle, its protocol and the attributes behind struct tcmsg.
 ///
@@ -49,7 +47,6 @@ fn matches(kind: &str, handle: u32, protocol: u16, options: &[u8]) -> Takes {
 /// struct tc_u32_sel: 16 bytes (flags, offshift, nkeys, …), then keys of 16 bytes: mask first.
 fn u32_matches(handle: u32, options: &[u8]) -> Takes {
     const TCA_U32_LINK: u16 = 3;
-    const TCA_U32_SEL: u16 = 5;
     const TCA_U32_INDEV: u16 = 8;
     const TCA_U32_MARK: u16 = 10;
     const TC_U32_TERMINAL: u8 = 1;

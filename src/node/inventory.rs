@@ -12,7 +12,7 @@ use crate::kernel::{KernelError, Link, NetNs, Socket};
 use crate::policy::{BitsPerSecond, Direction};
 use crate::shaping::identity::{alias_field, ifb_name, tag_of};
 use crate::shaping::placement::Way;
-use crate::shaping::{Attachment, Mark};
+use crate::shaping::{Attachment, Mark, Shadow};
 
 pub use crate::kernel::stats::Counters;
 
@@ -38,6 +38,8 @@ pub struct Shaped {
     pub device: String,
     /// To the pod, and from it.
     pub limits: [Option<Measured>; 2],
+    /// Filters of other programs before these limits; none until they are looked for.
+    pub shadows: Vec<Shadow>,
 }
 
 /// Whose a limit is. What is not known is empty.
@@ -249,6 +251,7 @@ impl<'a> Found<'a> {
             placement,
             device: String::new(),
             limits: [None, None],
+            shadows: Vec::new(),
         });
         match attached {
             Some(attached) => shaped.owner = Owner::of(attached),

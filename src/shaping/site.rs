@@ -22,6 +22,14 @@ pub enum Hook {
 impl Hook {
     /// Both, in the order in which arrays hold them.
     pub const ALL: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+
+    /// As `tc filter` has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
 }
 
 impl std::fmt::Display for Hook {
