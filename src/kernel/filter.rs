@@ -13,7 +13,7 @@ use netlink_packet_route::tc::{
 
 use super::qdisc::{TCA_KIND, TCA_OPTIONS, TCMSG_BYTES, message};
 use super::socket::{DUMP, Request};
-use super::{selector, wire};
+use super::{selector, verdict, wire};
 use crate::policy::SourceKinds;
 use crate::shaping::Match;
 use crate::shaping::identity::{
@@ -141,7 +141,12 @@ pub(super) fn list(index: u32, hook: Hook, kind: HookKind, device: &str) -> Requ
 
 /// The filters in the answer to [`list`], without the shells that a dump shows beside them.
 pub(super) fn parse_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Filter> {
-    payloads.iter().filter_map(|payload| parse(payload, hook)).collect()
+    with_next(payloads).filter_map(|(payload, next)| parse(payload, next, hook)).collect()
+}
+
+fn with_next(payloads: &[Vec<u8>]) -> impl Iterator<Item = (&Vec<u8>, Option<&Vec<u8>>)> {
+    let next = payloads.iter().skip(1).map(Some).chain([None]);
+    payloads.iter().zip(next)
 }
 
 /// A filter with the interface that it redirects to, whoever made it.
@@ -157,11 +162,11 @@ pub struct Seen {
 /// As [`parse_all`], with the targets of foreign filters as well.
 #[cfg(feature = "node")]
 pub(super) fn see_all(payloads: &[Vec<u8>], hook: Hook) -> Vec<Seen> {
-    let see = |payload: &Vec<u8>| {
-        let filter = parse(payload, hook)?;
+    let see = |(payload, next): (&Vec<u8>, Option<&Vec<u8>>)| {
+        let filter = parse(payload, next, hook)?;
         Some(Seen { filter, target: redirect_target(payload) })
     };
-    payloads.iter().filter_map(see).collect()
+    with_next(payloads).filter_map(see).collect()
 }
 
 #[cfg(feature = "node")]
@@ -184,13 +189,20 @@ fn redirect_target(payload: &[u8]) -> Option<u32> {
     redirects.then(|| wire::u32_at(parms, 24)).flatten()
 }
 
-fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
+/// `next` is what the dump shows behind it.
+fn parse(payload: &[u8], next: Option<&Vec<u8>>, hook: Hook) -> Option<Filter> {
     let (handle, info) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 16)?);
     let attributes = payload.get(TCMSG_BYTES..)?;
     let kind = wire::text(wire::attribute(attributes, TCA_KIND)?);
-    let options = wire::attribute(attributes, TCA_OPTIONS)?;
+    let options = wire::attribute(attributes, TCA_OPTIONS).unwrap_or_default();
+    // Each preference is shown as a shell without a handle, and then its filters. An `fw` without
+    // filters is one itself: it accepts packets by their mark (fw_classify in net/sched/cls_fw.c).
+    let has_filters = next.is_some_and(|next| wire::u32_at(next, 16) == Some(info));
+    if handle == 0 && (kind != "fw" || has_filters) {
+        return None;
+    }
     // u32 shows its hash tables (no node bits in the handle) as filters, too.
-    if handle == 0 || (kind == "u32" && handle & 0xfff == 0) {
+    if kind == "u32" && handle & 0xfff == 0 {
         return None;
     }
     let (pref, protocol) = ((info >> 16) as u16, u16::from_be(info as u16));
@@ -206,11 +218,15 @@ fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
             (Owner::Ours { target: target @ Some(_), made_hook, stamp, .. }, false) => {
                 Owner::Ours { matches: Match::Unknown, target, made_hook, stamp }
             }
-            _ => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
+            _ => foreign(handle, kind, protocol, attributes),
         },
-        _ => Owner::Foreign { takes_all: takes_all(&kind, protocol, options), kind },
+        _ => foreign(handle, kind, protocol, attributes),
     };
     Some(Filter { pref, handle, owner })
+}
+
+fn foreign(handle: u32, kind: String, protocol: u16, attributes: &[u8]) -> Owner {
+    Owner::Foreign { takes: verdict::takes(handle, protocol, attributes), kind, protocol }
 }
 
 /// Whether ours use this preference of the hook.
@@ -228,13 +244,14 @@ fn is_place(hook: Hook, pref: u16, protocol: u16) -> bool {
 }
 
 const TCA_U32_CLASSID: u16 = 1;
-const TCA_U32_SEL: u16 = 5;
+pub(super) const TCA_U32_SEL: u16 = 5;
 const TCA_U32_ACT: u16 = 7;
+#[cfg(feature = "node")]
 const TCA_MATCHALL_ACT: u16 = 2;
 #[cfg(feature = "node")]
 const TCA_FLOWER_ACT: u16 = 3;
-const TCA_ACT_KIND: u16 = 1;
-const TCA_ACT_OPTIONS: u16 = 2;
+pub(super) const TCA_ACT_KIND: u16 = 1;
+pub(super) const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_ACT_COOKIE: u16 = 6;
 /// The parameters of mirred, gact and most other actions begin with struct tc_gen.
 const TCA_ACT_PARMS: u16 = 2;
@@ -277,47 +294,6 @@ fn stamp(cookie: &[u8]) -> Stamp {
 
 fn parms(action: &[u8]) -> Option<&[u8]> {
     wire::attribute(wire::attribute(action, TCA_ACT_OPTIONS)?, TCA_ACT_PARMS)
-}
-
-/// Whether a foreign filter matches every packet and ends the walk through the filters.
-fn takes_all(kind: &str, protocol: u16, options: &[u8]) -> bool {
-    let actions = match kind {
-        "u32" if u32_matches_all(options) => wire::attribute(options, TCA_U32_ACT),
-        "matchall" => wire::attribute(options, TCA_MATCHALL_ACT),
-        _ => return false,
-    };
-    matches!(protocol, ETH_P_ALL | ETH_P_IP | ETH_P_IPV6) && ends_the_walk(actions)
-}
-
-/// struct tc_u32_sel: 16 bytes (flags, offshift, nkeys, …), then keys of 16 bytes: mask first.
-fn u32_matches_all(options: &[u8]) -> bool {
-    let Some(selector) = wire::attribute(options, TCA_U32_SEL) else { return false };
-    let is_terminal = selector.first().is_some_and(|flags| flags & 1 != 0);
-    let keys = selector.get(16..).unwrap_or_default();
-    is_terminal && keys.chunks_exact(16).all(|key| wire::u32_at(key, 0) == Some(0))
-}
-
-/// Without an action a match accepts the packet (tcf_exts_exec in include/net/pkt_cls.h); with
-/// actions the first that does not pipe decides. UNSPEC goes on to the next filter. Pipe goes on to
-/// the next action alone: behind the last one it accepts the packet (tcf_action_exec in
-/// net/sched/act_api.c), so a mirror, which pipes unless told otherwise, takes every packet.
-fn ends_the_walk(actions: Option<&[u8]>) -> bool {
-    const TC_ACT_UNSPEC: i32 = -1;
-    const TC_ACT_RECLASSIFY: i32 = 1;
-    const TC_ACT_PIPE: i32 = 3;
-    let Some(actions) = actions else { return true };
-    for (_, action) in wire::attributes(actions) {
-        let kind = wire::attribute(action, TCA_ACT_KIND).map(wire::text);
-        // struct tc_gen: index, capab, action.
-        let verdict = parms(action).and_then(|parms| wire::u32_at(parms, 8)).map(|v| v as i32);
-        match verdict {
-            Some(TC_ACT_PIPE) => {}
-            Some(TC_ACT_UNSPEC | TC_ACT_RECLASSIFY) | None => return false,
-            // A policer takes what is too much and lets the rest go on.
-            Some(_) => return kind.as_deref() != Some("police"),
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::super::testing::{captured, wire};
 use super::*;
+use crate::shaping::Takes;
 
 const INDEX: u32 = 3;
 const IFB: u32 = 4;
@@ -137,7 +138,7 @@ fn our_filter_is_known_by_its_cookie() {
     };
     assert_eq!(seen, stamp);
     bytes[position] = b'x';
-    let owner = Owner::Foreign { kind: "u32".into(), takes_all: true };
+    let owner = foreign("u32", ETH_P_ALL, Takes::All);
     assert_eq!(parse_all(&[bytes], Hook::Ingress)[0].owner, owner);
 }
 
@@ -185,33 +186,45 @@ fn shells_of_u32_are_no_filters() {
     }
 }
 
+fn foreign(kind: &str, protocol: u16, takes: Takes) -> Owner {
+    Owner::Foreign { kind: kind.into(), protocol, takes }
+}
+
 #[test]
-fn a_filter_takes_all_if_it_matches_all_and_ends_the_walk() {
+fn a_filter_of_another_program_is_seen_with_what_it_takes() {
     let (stolen, ok, unspec, pipe) = (4, 0, -1, 3);
-    for (protocol, options, expected) in [
-        (ETH_P_ALL, u32_options(0, true, Some(("mirred", stolen))), true),
-        (ETH_P_ALL, u32_options(0, true, Some(("gact", ok))), true),
-        (ETH_P_IP, u32_options(0, true, Some(("gact", ok))), true),
-        (ETH_P_ALL, u32_options(0, true, None), true),
-        (0x0806, u32_options(0, true, Some(("gact", ok))), false),
-        (ETH_P_ALL, u32_options(0, true, Some(("gact", unspec))), false),
-        (ETH_P_ALL, u32_options(0, true, Some(("mirred", pipe))), true),
-        (ETH_P_ALL, u32_options(0, true, Some(("police", ok))), false),
-        (ETH_P_ALL, u32_options(0xff, true, Some(("gact", ok))), false),
-        (ETH_P_ALL, u32_options(0, false, Some(("gact", ok))), false),
+    for (protocol, options, takes) in [
+        (ETH_P_ALL, u32_options(0, true, Some(("mirred", stolen))), Takes::All),
+        (ETH_P_ALL, u32_options(0, true, Some(("gact", ok))), Takes::All),
+        (ETH_P_IP, u32_options(0, true, Some(("gact", ok))), Takes::All),
+        (ETH_P_ALL, u32_options(0, true, None), Takes::All),
+        (0x0806, u32_options(0, true, Some(("gact", ok))), Takes::Some),
+        (ETH_P_ALL, u32_options(0, true, Some(("gact", unspec))), Takes::Nothing),
+        (ETH_P_ALL, u32_options(0, true, Some(("mirred", pipe))), Takes::All),
+        (ETH_P_ALL, u32_options(0xff, true, Some(("gact", ok))), Takes::Some),
+        (ETH_P_ALL, u32_options(0, false, Some(("gact", ok))), Takes::Nothing),
     ] {
         let filters = parse_all(&[shown("u32", 0x8000_0800, 7, protocol, &options)], Hook::Ingress);
-        let owner = Owner::Foreign { kind: "u32".into(), takes_all: expected };
+        let owner = foreign("u32", protocol, takes);
         assert_eq!(filters, [Filter { pref: 7, handle: 0x8000_0800, owner }], "{options:?}");
     }
-    let matchall = nla(TCA_MATCHALL_ACT, &action_list("mirred", stolen));
-    let owner = Owner::Foreign { kind: "matchall".into(), takes_all: true };
-    assert_eq!(
-        parse_all(&[shown("matchall", 1, 7, ETH_P_ALL, &matchall)], Hook::Ingress)[0].owner,
-        owner
-    );
-    let owner = Owner::Foreign { kind: "bpf".into(), takes_all: false };
-    assert_eq!(parse_all(&[shown("bpf", 1, 7, ETH_P_ALL, &[])], Hook::Ingress)[0].owner, owner);
+}
+
+/// `fw` without a handle: it has no filters, and its shell is all that is shown.
+#[test]
+fn an_fw_that_goes_by_marks_alone_is_a_filter() {
+    let shell = |pref| shown("fw", 0, pref, ETH_P_ALL, &[]);
+    let one = || shown("fw", 5, 7, ETH_P_ALL, &nla(1, &[1, 0, 1, 0]));
+    let filter =
+        |pref, handle| Filter { pref, handle, owner: foreign("fw", ETH_P_ALL, Takes::Some) };
+    for (payloads, expected) in [
+        (vec![shell(7)], vec![filter(7, 0)]),
+        (vec![shell(7), one()], vec![filter(7, 5)]),
+        (vec![shell(7), shell(8)], vec![filter(7, 0), filter(8, 0)]),
+        (vec![shown("flower", 0, 7, ETH_P_ALL, &[])], vec![]),
+    ] {
+        assert_eq!(parse_all(&payloads, Hook::Ingress), expected);
+    }
 }
 
 #[test]

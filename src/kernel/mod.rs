@@ -33,6 +33,7 @@ mod take_back;
 #[cfg(any(test, fuzzing))]
 mod testing;
 mod together;
+mod verdict;
 mod wire;
 
 pub use error::KernelError;

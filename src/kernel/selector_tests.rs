@@ -7,6 +7,7 @@ use super::super::filter::{Record, add, delete, parse_all};
 use super::super::testing::{captured, wire};
 use super::*;
 use crate::policy::SourceKinds;
+use crate::shaping::Takes;
 use crate::shaping::identity::{SeenTag, Stamp, Tag};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
 
@@ -116,6 +117,10 @@ fn shown(hook: Hook, matches: Match, target: Option<u32>, made_hook: bool) -> Ve
     bytes
 }
 
+fn foreign(protocol: u16) -> Owner {
+    Owner::Foreign { kind: "u32".into(), protocol, takes: Takes::Some }
+}
+
 fn owners(bytes: &[u8], hook: Hook) -> Vec<Owner> {
     parse_all(&[bytes.to_vec()], hook).into_iter().map(|filter| filter.owner).collect()
 }
@@ -140,7 +145,7 @@ fn what_was_changed_is_no_rule_of_ours() {
         (key + 8, 12, ours(source("10.9.1.0/24"))),
         (key + 3, 0x80, ours(destination("10.9.1.0/25"))),
         // Somebody else's mark.
-        (cookie, b'x', vec![Owner::Foreign { kind: "u32".into(), takes_all: false }]),
+        (cookie, b'x', vec![foreign(ETH_P_IP)]),
     ] {
         let mut bytes = given.clone();
         bytes[offset] = value;
@@ -161,7 +166,7 @@ fn a_filter_that_lets_packets_pass_is_known_by_its_class_and_place() {
     // The dump of the other side may show it, too, and there it is not.
     assert_eq!(owners(&given, Hook::Ingress), []);
     // The same class elsewhere, or another class here, is somebody else's.
-    let foreign = [Owner::Foreign { kind: "u32".into(), takes_all: false }];
+    let foreign = [foreign(ETH_P_IPV6)];
     let mut elsewhere = given.clone();
     elsewhere[18] = 7;
     assert_eq!(owners(&elsewhere, Hook::Egress), foreign);

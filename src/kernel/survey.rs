@@ -16,7 +16,8 @@ use super::socket::{DUMP, Request, Socket};
 use super::wire;
 use crate::shaping::TbfState;
 use crate::shaping::identity::TBF_HANDLE;
-use crate::shaping::site::{Hook, HookKind};
+use crate::shaping::shadow::{Shadow, at_hook, redirects};
+use crate::shaping::site::{Hook, HookKind, Side};
 
 /// What a namespace has.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,15 @@ impl RootQdisc {
 impl std::fmt::Display for RootQdisc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:x}:", self.kind, self.major)
+    }
+}
+
+impl Device {
+    /// Filters of other programs before the limits at its hooks.
+    pub fn shadows(&self, side: Side) -> Vec<Shadow> {
+        let filters = |hook: Hook| self.filters[hook as usize].iter().map(|seen| &seen.filter);
+        let limited = Hook::ALL.into_iter().filter(|hook| filters(*hook).any(redirects));
+        limited.flat_map(|hook| at_hook(side, &self.link.name, hook, filters(hook))).collect()
     }
 }
 

@@ -10,9 +10,9 @@ use super::cache::{Attached, Cache};
 use crate::kernel::stats::{self, TbfStats};
 use crate::kernel::{KernelError, Link, NetNs, Socket};
 use crate::policy::{BitsPerSecond, Direction};
-use crate::shaping::Mark;
 use crate::shaping::identity::{Tag, alias_field};
 use crate::shaping::placement::Way;
+use crate::shaping::{Mark, Shadow};
 
 pub use crate::kernel::stats::Counters;
 
@@ -38,6 +38,8 @@ pub struct Shaped {
     pub device: String,
     /// To the pod, and from it.
     pub limits: [Option<Measured>; 2],
+    /// Filters of other programs before these limits; none until they are looked for.
+    pub shadows: Vec<Shadow>,
 }
 
 /// Whose a limit is. What is not known is empty.
@@ -247,6 +249,7 @@ impl<'a> Found<'a> {
             placement,
             device: String::new(),
             limits: [None, None],
+            shadows: Vec::new(),
         });
         match attached {
             Some(attached) => shaped.owner = Owner::of(attached),

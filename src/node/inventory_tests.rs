@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::shaping::Attachment;
 use crate::shaping::bucket::BytesPerSecond;
 
 fn attached(id: &str, name: &str, host: &str) -> Attached {

@@ -17,6 +17,7 @@ pub mod read;
 #[cfg(test)]
 mod samples;
 mod set;
+mod shadows;
 mod show;
 mod top;
 

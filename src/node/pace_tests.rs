@@ -23,6 +23,7 @@ fn reading(start: Instant, seconds: u64, counters: Counters) -> Inventory {
         placement: Placement::By(Way::HostRoot),
         device: "veth0".into(),
         limits: [Some(limit), None],
+        shadows: Vec::new(),
     };
     let taken = start + Duration::from_secs(seconds);
     Inventory { taken, shaped: vec![shaped], problems: Vec::new() }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::cache::{self, Cache, CacheError};
 use super::inventory::{Inventory, Shaped};
+use super::shadows;
 use crate::kernel::KernelError;
 
 /// Why nothing could be read.
@@ -50,6 +51,14 @@ impl Source {
     /// [`ReadError`] where one of them cannot be read at all.
     pub fn read(&self) -> Result<Inventory, ReadError> {
         Ok(Inventory::read(&Cache::read(&self.cache)?)?)
+    }
+
+    /// Looks for filters of other programs before the limits of an inventory.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn read_shadows(&self, inventory: &mut Inventory) -> Result<(), ReadError> {
+        Ok(shadows::enter(inventory, &Cache::read(&self.cache)?)?)
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::inventory::{Counters, Inventory, Measured, Owner, Placement, Shaped};
 use super::pace::{Readings, Row};
-use crate::policy::BitsPerSecond;
-use crate::shaping::Mark;
+use crate::policy::{BitsPerSecond, Direction};
 use crate::shaping::placement::Way;
+use crate::shaping::{Hook, Mark, Shadow, Takes};
 
 fn limit(device: &str, mbit: u64, mark: Mark, counters: Counters) -> Option<Measured> {
     let limit = BitsPerSecond(mbit * 1_000_000);
@@ -36,6 +36,15 @@ pub(super) fn inventory(bytes: u64, overlimits: u32) -> Inventory {
             limit("veth0", 8, Mark::Hand, counters),
             limit("pbem63bwiprqhtv", 20, Mark::Added, Counters::default()),
         ],
+        shadows: vec![Shadow {
+            device: "veth0".into(),
+            hook: Hook::Ingress,
+            kind: "flower".into(),
+            pref: 1,
+            protocol: 0x0800,
+            takes: Takes::Some,
+            direction: Direction::Egress,
+        }],
     };
     Inventory { taken: Instant::now(), shaped: vec![shaped], problems: Vec::new() }
 }

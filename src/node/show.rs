@@ -38,7 +38,7 @@ enum Output {
     /// A line for each limit
     #[default]
     Table,
-    /// The same with devices, sizes and counters
+    /// The same with devices, sizes and counters, and filters of other programs before a limit
     Wide,
     /// For programs; docs/see.md has its fields. With --watch, one line for each reading
     Json,
@@ -65,6 +65,9 @@ fn show(options: &Options) -> Result<(), ReadError> {
     loop {
         let mut inventory = options.source.read()?;
         inventory.retain(|shaped| options.filter.takes(shaped));
+        if !is_first && options.output != Output::Table {
+            options.source.read_shadows(&mut inventory)?;
+        }
         let (now, problems) = (SystemTime::now(), inventory.problems.clone());
         let rows = readings.next(inventory, now);
         if !is_first {

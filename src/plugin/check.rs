@@ -33,17 +33,24 @@ pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
     let mut taken = Vec::new();
     for way in ends.ways(&settings) {
         let decision = Decision { way, reason: String::new() };
-        match Job::plan(&ends, decision, &wish).and_then(|job| job.findings(&ends, &limits)) {
-            Ok(findings) if findings.broken.is_empty() => {
-                for text in findings.untidy {
-                    log.info(&format!("the limits hold, and ADD would tidy up: {text}"));
-                }
-                return Ok(());
+        let job = match Job::plan(&ends, decision, &wish) {
+            Ok(job) => job,
+            Err(error) if error.code == Code::Conflict => {
+                taken.push(error.message);
+                continue;
             }
-            Ok(findings) => found.push((way, findings)),
-            Err(error) if error.code == Code::Conflict => taken.push(error.message),
             Err(error) => return Err(error),
+        };
+        let findings = job.findings(&ends, &limits)?;
+        if !findings.broken.is_empty() {
+            found.push((way, findings));
+            continue;
         }
+        for text in findings.untidy {
+            log.info(&format!("the limits hold, and ADD would tidy up: {text}"));
+        }
+        job.warn_of_shadows(&ends, log);
+        return Ok(());
     }
     let chosen = decide(&settings, &request.environment.ifname, &ends.facts(limits.directions()));
     let chosen = chosen.ok().map(|decision| decision.way);

@@ -6,10 +6,12 @@ use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::observe::observe_beside;
 use crate::kernel::{KernelError, Link, NetNs, Socket, link};
+use crate::log::Log;
 use crate::policy::{Direction, HostIngress, Limits, Placement, Settings, SourceKinds};
 use crate::shaping::placement::{Buckets, Facts, Way};
+use crate::shaping::shadow::shadows;
 use crate::shaping::site::{Hook, Ifb, Place, Root};
-use crate::shaping::{Attachment, Bucket, Observed, Side, Site, TbfState};
+use crate::shaping::{Attachment, Bucket, Observed, Shape, Side, Site, TbfState};
 
 /// Devices that only a BPF data plane makes: Calico's eBPF data plane and Cilium.
 const BPF_DATA_PLANE_DEVICES: [&str; 3] = ["bpfin.cali", "cilium_host", "cilium_net"];
@@ -63,6 +65,7 @@ impl Ends {
     pub(super) fn facts(&self, limited: [bool; 2]) -> Facts<'_> {
         Facts {
             host: self.host.as_ref().map(|end| (end.site.device.as_str(), &end.observed)),
+            pod: &self.pod.observed,
             bpf_data_plane: self.bpf_data_plane,
             limited,
         }
@@ -135,6 +138,13 @@ impl Ends {
 }
 
 impl End {
+    /// Logs what other programs have before the limits of this shape.
+    pub(super) fn warn_of_shadows(&self, shape: &Shape, log: &Log) {
+        for shadow in shadows(&self.site, shape, &self.observed) {
+            log.warn(&shadow.to_string());
+        }
+    }
+
     fn observe(
         mut socket: Socket,
         side: Side,

@@ -90,7 +90,7 @@ pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outco
 pub(super) struct Job {
     decision: Decision,
     buckets: Buckets,
-    scope: Scope,
+    shape: Shape,
     wanted: Vec<Batch>,
     other: Vec<Batch>,
 }
@@ -143,18 +143,24 @@ impl Job {
         };
         let (end, other) = ends.at(way)?;
         let buckets = wish.buckets(ends, end)?;
-        let scope = wish.settings.scope.clone();
         let of = [buckets.ingress, buckets.egress];
         let removed = Direction::ALL.map(|direction| {
             of[direction as usize].is_none() && wish.leaves_trace(ends, direction)
         });
-        let shape = Shape { removed, ..way.shape(&buckets).within(&scope) };
+        let shape = Shape { removed, ..way.shape(&buckets).within(&wish.settings.scope) };
         let wanted = plan(&end.site, &shape, &end.observed).map_err(conflict)?;
         let other = match other {
             Some(end) => plan(&end.site, &Shape::default(), &end.observed).map_err(conflict)?,
             None => Vec::new(),
         };
-        Ok(Self { decision, buckets, scope, wanted, other })
+        Ok(Self { decision, buckets, shape, wanted, other })
+    }
+
+    /// Logs what stands before the limits.
+    pub(super) fn warn_of_shadows(&self, ends: &Ends, log: &Log) {
+        if let Ok((end, _)) = ends.at(self.decision.way) {
+            end.warn_of_shadows(&self.shape, log);
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -166,6 +172,7 @@ impl Job {
         // A call of the runtime is an event; that the agent looked is none.
         if mark == Mark::Added || !self.is_done() {
             log.info(&self.summary());
+            self.warn_of_shadows(ends, log);
         }
         for step in self.wanted.iter().chain(&self.other).flatten() {
             log.debug(&format!("{step:?}"));
@@ -213,7 +220,7 @@ impl Job {
             let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
             text.push_str(&format!("; {}: {numbers}", direction.described()));
         }
-        match &self.scope {
+        match &self.shape.scope {
             Scope::All => {}
             Scope::Except(nets) => text.push_str(&format!("; unshaped subnets: {}", nets.len())),
             Scope::Only(nets) => text.push_str(&format!("; shaped subnets alone: {}", nets.len())),

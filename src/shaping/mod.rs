@@ -12,6 +12,7 @@ pub mod placement;
 pub mod plan;
 pub mod queue;
 pub mod rules;
+pub mod shadow;
 pub mod site;
 pub mod undo;
 
@@ -22,4 +23,5 @@ pub use mark::Mark;
 pub use plan::{Step, plan};
 pub use queue::{FqCodel, Queue};
 pub use rules::{Match, Rule};
-pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site};
+pub use shadow::Shadow;
+pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site, Takes};

@@ -5,8 +5,9 @@
 use super::Bucket;
 use super::mark::Mark;
 use super::rules::behind;
+use super::shadow::{Shadow, at_hook};
 use super::site::{Hook, HookKind, Observed, Root, Shape, Side};
-use crate::policy::{Direction, HostIngress, Placement, Settings};
+use crate::policy::{Direction, HostIngress, Placement, Scope, Settings};
 
 /// A way to hold a pod's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,17 @@ impl Way {
         }
     }
 
+    /// The hooks that hold a limit in this way, of those that the [`Shape`] may use.
+    fn hooks(self, scope: &Scope, limited: [bool; 2]) -> [bool; 2] {
+        let [to_pod, from_pod] = limited;
+        match (self, scope.is_all()) {
+            (Self::HostRoot, true) => [from_pod, false],
+            (Self::HostRoot, false) | (Self::HostHooks, _) => [from_pod, to_pod],
+            (Self::Pod, true) => [to_pod, false],
+            (Self::Pod, false) => [to_pod, from_pod],
+        }
+    }
+
     /// The shape of the site at [`Way::side`], for all traffic; see [`Shape::within`].
     pub fn shape(self, buckets: &Buckets) -> Shape {
         let Buckets { ingress, egress } = *buckets;
@@ -76,6 +88,8 @@ impl Way {
 pub struct Facts<'a> {
     /// The host interface's name and state, where the pod has one.
     pub host: Option<(&'a str, &'a Observed)>,
+    /// The state of the pod's own interface.
+    pub pod: &'a Observed,
     /// A device that only a BPF data plane makes, where one was seen.
     pub bpf_data_plane: Option<&'a str>,
     /// The directions that have a limit.
@@ -189,7 +203,40 @@ fn automatic_host(settings: &Settings, facts: &Facts) -> Result<(Way, String), S
         ));
     }
     let (way, why) = host_way(settings, facts, device, observed);
-    way.map(|way| (way, why.clone())).ok_or(why)
+    let way = way.ok_or(why.clone())?;
+    // Who names the way has it; the plan goes on, and the filter is named.
+    let is_asked_for = settings.host_ingress != HostIngress::Auto;
+    match shadow(way, settings, facts, device, observed) {
+        Some(shadow) if !is_asked_for && is_free_pod(settings, facts) => Err(shadow.to_string()),
+        _ => Ok((way, why)),
+    }
+}
+
+/// A filter of another program that may hide packets from a limit that is held in this way.
+fn shadow(
+    way: Way,
+    settings: &Settings,
+    facts: &Facts,
+    device: &str,
+    observed: &Observed,
+) -> Option<Shadow> {
+    let hooks = way.hooks(&settings.scope, facts.limited);
+    let used = Hook::ALL.into_iter().filter(|hook| hooks[*hook as usize]);
+    used.flat_map(|hook| at_hook(way.side(), device, hook, &observed.filters[hook as usize])).next()
+}
+
+/// Whether the pod's end has room for the limits, with no filter before them.
+fn is_free_pod(settings: &Settings, facts: &Facts) -> bool {
+    let (pod, is_all) = (facts.pod, settings.scope.is_all());
+    let hooks = Way::Pod.hooks(&settings.scope, facts.limited);
+    let lacks_root =
+        is_all && facts.limits(Direction::Egress) && matches!(pod.root, Root::Foreign(_));
+    let lacks_hook = hooks[Hook::Egress as usize] && pod.hook == HookKind::Ingress;
+    let hides = |hook: Hook| hooks[hook as usize] && !is_all && behind(pod, hook).is_some();
+    !lacks_root
+        && !lacks_hook
+        && !Hook::ALL.into_iter().any(hides)
+        && shadow(Way::Pod, settings, facts, "", pod).is_none()
 }
 
 /// Which of the two host ways, and why; `None` where neither is free.

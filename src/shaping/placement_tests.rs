@@ -1,7 +1,7 @@
 use super::super::bucket::BytesPerSecond;
 use super::super::mark::Mark;
 use super::super::queue::Queue;
-use super::super::site::{Filter, Owner};
+use super::super::site::{Filter, Owner, Takes};
 use super::*;
 use crate::policy::Scope;
 
@@ -13,9 +13,13 @@ fn auto() -> Settings {
     settings(Placement::Auto, HostIngress::Auto)
 }
 
-fn filter(kind: &str, takes_all: bool) -> Vec<Filter> {
-    let owner = Owner::Foreign { kind: kind.into(), takes_all };
-    vec![Filter { pref: 1, handle: 0x8000_0800, owner }]
+fn filter(kind: &str, takes: Takes) -> Vec<Filter> {
+    filter_at(1, kind, takes)
+}
+
+fn filter_at(pref: u16, kind: &str, takes: Takes) -> Vec<Filter> {
+    let owner = Owner::Foreign { kind: kind.into(), protocol: 3, takes };
+    vec![Filter { pref, handle: 0x8000_0800, owner }]
 }
 
 fn free() -> Observed {
@@ -35,7 +39,17 @@ fn clsact(ingress: Vec<Filter>, egress: Vec<Filter>) -> Observed {
 }
 
 fn choose(settings: &Settings, device: &str, observed: &Observed, limited: [bool; 2]) -> Way {
-    let facts = Facts { host: Some((device, observed)), bpf_data_plane: None, limited };
+    choose_beside(&free(), settings, device, observed, limited)
+}
+
+fn choose_beside(
+    pod: &Observed,
+    settings: &Settings,
+    device: &str,
+    observed: &Observed,
+    limited: [bool; 2],
+) -> Way {
+    let facts = Facts { host: Some((device, observed)), pod, bpf_data_plane: None, limited };
     decide(settings, "eth0", &facts).unwrap().way
 }
 
@@ -52,16 +66,73 @@ fn auto_takes_the_host_where_it_is_free_and_the_way_that_nobody_rules() {
         ("cali1", plain_ingress(), both, Way::HostRoot),
         ("veth1", both_taken.clone(), both, Way::Pod),
         ("veth1", both_taken, [false, true], Way::HostHooks),
-        ("veth1", clsact(filter("u32", false), Vec::new()), both, Way::HostRoot),
-        ("veth1", clsact(filter("bpf", false), Vec::new()), both, Way::Pod),
-        ("veth1", clsact(Vec::new(), filter("bpf", false)), both, Way::Pod),
+        ("veth1", clsact(filter("u32", Takes::Nothing), Vec::new()), both, Way::HostRoot),
+        ("veth1", clsact(filter("bpf", Takes::Some), Vec::new()), both, Way::Pod),
+        ("veth1", clsact(Vec::new(), filter("bpf", Takes::Some)), both, Way::Pod),
         ("veth1", tcx, both, Way::Pod),
-        ("veth1", clsact(filter("u32", true), Vec::new()), both, Way::Pod),
-        ("veth1", clsact(filter("u32", true), Vec::new()), [true, false], Way::HostRoot),
-        ("cali1", clsact(Vec::new(), filter("u32", true)), both, Way::HostRoot),
+        ("veth1", clsact(filter("u32", Takes::All), Vec::new()), both, Way::Pod),
+        ("veth1", clsact(filter("u32", Takes::All), Vec::new()), [true, false], Way::HostRoot),
+        ("cali1", clsact(Vec::new(), filter("u32", Takes::All)), both, Way::HostRoot),
         ("eni123", free(), both, Way::Pod),
     ] {
         assert_eq!(choose(&auto(), device, &observed, limited), expected, "{device} {observed:?}");
+    }
+}
+
+/// Filters that may take some packets before the limit: another place, if there is a better one.
+#[test]
+fn auto_keeps_away_from_hooks_where_a_filter_may_hide_packets() {
+    let (both, to_pod, from_pod) = ([true, true], [true, false], [false, true]);
+    let some = || filter("u32", Takes::Some);
+    let (ingress, egress) = (clsact(some(), Vec::new()), clsact(Vec::new(), some()));
+    let beside_root = Observed { root: Root::Foreign("tbf 1:".into()), ..egress.clone() };
+    for (device, observed, limited, expected) in [
+        ("veth1", &ingress, both, Way::Pod),
+        ("veth1", &ingress, from_pod, Way::Pod),
+        ("veth1", &ingress, to_pod, Way::HostRoot),
+        ("veth1", &egress, both, Way::HostRoot),
+        ("veth1", &beside_root, both, Way::Pod),
+        ("veth1", &beside_root, from_pod, Way::HostHooks),
+        ("cali1", &egress, both, Way::Pod),
+        ("cali1", &egress, from_pod, Way::HostHooks),
+    ] {
+        let case = format!("{device} {observed:?} {limited:?}");
+        assert_eq!(choose(&auto(), device, observed, limited), expected, "{case}");
+        // For subnets the hooks are used in both directions.
+        let for_subnets = choose(&subnets(), device, observed, limited);
+        let is_used = observed == &ingress && limited[1] || observed != &ingress && limited[0];
+        assert_eq!(for_subnets == Way::Pod, is_used, "{case}");
+        // Who names the place has it.
+        let host = settings(Placement::Host, HostIngress::Auto);
+        assert_ne!(choose(&host, device, observed, limited), Way::Pod, "{case}");
+        let hooks = settings(Placement::Auto, HostIngress::Hooks);
+        assert_eq!(choose(&hooks, device, observed, limited), Way::HostHooks, "{case}");
+    }
+}
+
+#[test]
+fn auto_stays_behind_such_a_filter_where_the_pod_is_no_better() {
+    let both = [true, true];
+    let some = || filter("flower", Takes::Some);
+    let host = clsact(some(), Vec::new());
+    for (pod, limited, expected) in [
+        (free(), both, Way::Pod),
+        (clsact(filter("u32", Takes::Nothing), some()), both, Way::Pod),
+        (clsact(some(), Vec::new()), both, Way::HostRoot),
+        (clsact(some(), Vec::new()), [false, true], Way::Pod),
+        (foreign_root(), both, Way::HostRoot),
+    ] {
+        let case = format!("{pod:?} {limited:?}");
+        assert_eq!(choose_beside(&pod, &auto(), "veth1", &host, limited), expected, "{case}");
+    }
+    // For subnets the pod needs both hooks.
+    for (pod, expected) in [
+        (foreign_root(), Way::Pod),
+        (plain_ingress(), Way::HostHooks),
+        (clsact(Vec::new(), some()), Way::HostHooks),
+        (clsact(Vec::new(), filter_at(65533, "u32", Takes::Nothing)), Way::HostHooks),
+    ] {
+        assert_eq!(choose_beside(&pod, &subnets(), "veth1", &host, both), expected, "{pod:?}");
     }
 }
 
@@ -73,9 +144,8 @@ fn subnets() -> Settings {
 fn subnets_need_the_hooks() {
     let both = [true, true];
     let last = |side: usize| {
-        let owner = Owner::Foreign { kind: "u32".into(), takes_all: false };
         let mut observed = clsact(Vec::new(), Vec::new());
-        observed.filters[side] = vec![Filter { pref: 65533, handle: 0x8000_0800, owner }];
+        observed.filters[side] = filter_at(65533, "u32", Takes::Nothing);
         observed
     };
     for (device, observed, limited, expected) in [
@@ -84,12 +154,12 @@ fn subnets_need_the_hooks() {
         ("veth1", foreign_root(), both, Way::HostHooks),
         ("veth1", plain_ingress(), both, Way::Pod),
         ("veth1", plain_ingress(), [false, true], Way::HostHooks),
-        ("veth1", clsact(Vec::new(), filter("u32", true)), both, Way::Pod),
-        ("veth1", clsact(Vec::new(), filter("u32", true)), [false, true], Way::HostHooks),
+        ("veth1", clsact(Vec::new(), filter("u32", Takes::All)), both, Way::Pod),
+        ("veth1", clsact(Vec::new(), filter("u32", Takes::All)), [false, true], Way::HostHooks),
         ("veth1", last(0), both, Way::Pod),
         ("veth1", last(0), [true, false], Way::HostHooks),
         ("veth1", last(1), both, Way::Pod),
-        ("veth1", clsact(filter("bpf", false), Vec::new()), both, Way::Pod),
+        ("veth1", clsact(filter("bpf", Takes::Some), Vec::new()), both, Way::Pod),
     ] {
         let settings = subnets();
         assert_eq!(
@@ -110,10 +180,11 @@ fn a_bpf_data_plane_or_a_pod_without_a_veth_is_shaped_inside() {
     let observed = free();
     let cilium = Facts {
         host: Some(("lxc1", &observed)),
+        pod: &observed,
         bpf_data_plane: Some("cilium_host"),
         limited: [true, true],
     };
-    let macvlan = Facts { host: None, bpf_data_plane: None, limited: [true, true] };
+    let macvlan = Facts { host: None, pod: &observed, bpf_data_plane: None, limited: [true, true] };
     for (facts, words) in [(cilium, "cilium_host"), (macvlan, "no veth")] {
         let decision = decide(&auto(), "eth0", &facts).unwrap();
         assert_eq!(decision.way, Way::Pod);
@@ -147,12 +218,13 @@ fn the_configuration_overrides_auto() {
 #[test]
 fn a_host_that_is_asked_for_and_cannot_be_is_refused_in_words() {
     let host = settings(Placement::Host, HostIngress::Auto);
-    let guarded = clsact(filter("bpf", false), Vec::new());
+    let guarded = clsact(filter("bpf", Takes::Some), Vec::new());
     for (observed, words) in [
         (None, &["eth0", "macvlan", "\"pod\""][..]),
         (Some(("veth1", &guarded)), &["veth1", "BPF", "policy", "\"pod\""]),
     ] {
-        let facts = Facts { host: observed, bpf_data_plane: None, limited: [true, true] };
+        let pod = &free();
+        let facts = Facts { host: observed, pod, bpf_data_plane: None, limited: [true, true] };
         let text = decide(&host, "eth0", &facts).unwrap_err().to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
     }
@@ -179,9 +251,12 @@ fn each_way_puts_each_direction_where_the_table_says() {
         let expected = Shape { root, redirects, ..Shape::default() };
         assert_eq!(way.shape(&buckets), expected, "{way}");
         // Only a hook tells one subnet from another, so the egress hook takes the root's place.
+        let used = |shape: &Shape| shape.redirects.map(|bucket| bucket.is_some());
+        assert_eq!(way.hooks(&Scope::All, [true, true]), used(&expected), "{way}");
         let scope = subnets().scope;
         let redirects = [at_ingress_hook, at_egress_hook.or(root)];
         let expected = Shape { redirects, scope: scope.clone(), ..Shape::default() };
+        assert_eq!(way.hooks(&scope, [true, true]), used(&expected), "{way}");
         assert_eq!(way.shape(&buckets).within(&scope), expected, "{way}");
     }
 }

@@ -5,7 +5,7 @@ use super::super::mark::Mark;
 use super::super::placement::{Buckets, Way};
 use super::super::queue::Queue;
 use super::super::rules::Match;
-use super::super::site::Owner;
+use super::super::site::{Owner, Takes};
 use super::*;
 use crate::policy::{Direction, Scope};
 
@@ -147,9 +147,11 @@ fn any_filters(hook: Hook) -> impl Strategy<Value = Vec<Filter>> {
         });
     let other = any_match().prop_map(move |m| (m.pref(hook), Owner::Other(SeenTag::None)));
     let pref = prop_oneof![8 => Just(1u16), 8 => Just(49152), 1 => Just(u16::MAX - hook as u16)];
-    let foreign = (pref, any::<bool>(), prop_oneof![Just("u32"), Just("bpf")]).prop_map(
-        |(pref, takes_all, kind)| (pref, Owner::Foreign { kind: kind.into(), takes_all }),
-    );
+    let takes = prop_oneof![Just(Takes::Nothing), Just(Takes::Some), Just(Takes::All)];
+    let foreign =
+        (pref, takes, prop_oneof![Just("u32"), Just("bpf")]).prop_map(|(pref, takes, kind)| {
+            (pref, Owner::Foreign { kind: kind.into(), protocol: 3, takes })
+        });
     proptest::collection::vec(prop_oneof![8 => ours, 4 => foreign, 1 => other], 0..7).prop_map(
         |filters| {
             let filters = filters.into_iter().enumerate();
@@ -304,7 +306,7 @@ fn what_stands_in_the_way_is_named() {
     let barrier = Filter {
         pref: 1,
         handle: 0x8000_0800,
-        owner: Owner::Foreign { kind: "u32".into(), takes_all: true },
+        owner: Owner::Foreign { kind: "u32".into(), protocol: 3, takes: Takes::All },
     };
     let both = Way::HostHooks.shape(&Buckets { ingress: Some(bucket(1)), egress: Some(bucket(1)) });
     let root = Shape { root: Some(bucket(1)), ..Shape::default() };
@@ -312,7 +314,7 @@ fn what_stands_in_the_way_is_named() {
     let last = Filter {
         pref: 65533,
         handle: 0x8000_0800,
-        owner: Owner::Foreign { kind: "flower".into(), takes_all: false },
+        owner: Owner::Foreign { kind: "flower".into(), protocol: 3, takes: Takes::Some },
     };
     let clsact = Observed { hook: HookKind::Clsact, ..Observed::default() };
     for (wanted, observed, words) in [

@@ -22,6 +22,14 @@ pub enum Hook {
 impl Hook {
     /// Both, in the order in which arrays hold them.
     pub const ALL: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+
+    /// As `tc filter` has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
 }
 
 impl std::fmt::Display for Hook {
@@ -133,7 +141,7 @@ impl Site {
 }
 
 /// What an interface's hook sees: at the host end, received packets come from the pod.
-fn direction(side: Side, hook: Hook) -> Direction {
+pub(super) fn direction(side: Side, hook: Hook) -> Direction {
     match (side, hook) {
         (Side::Host, Hook::Ingress) | (Side::Pod, Hook::Egress) => Direction::Egress,
         (Side::Host, Hook::Egress) | (Side::Pod, Hook::Ingress) => Direction::Ingress,
@@ -234,9 +242,23 @@ pub enum Owner {
     Foreign {
         /// Its kind, such as `bpf`.
         kind: String,
-        /// It takes every packet of its protocol away from the filters behind it.
-        takes_all: bool,
+        /// The protocol that it is asked for, an Ethernet type; 3 (ETH_P_ALL) for all.
+        protocol: u16,
+        /// Which packets it takes away from the filters behind it.
+        takes: Takes,
     },
+}
+
+/// Which packets a filter takes away from the filters behind it: those for which the walk through the
+/// filters ends at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Takes {
+    /// None, or only packets that it drops.
+    Nothing,
+    /// It may take some. Which ones, or whether any, is not known.
+    Some,
+    /// Every packet of its protocol, which is all, IPv4 or IPv6.
+    All,
 }
 
 /// A device with the name of one of our IFBs.
@@ -287,7 +309,8 @@ impl Observed {
     pub fn barrier(&self, hook: Hook) -> Option<&Filter> {
         let in_place = |filter: &&Filter| self.rule_of(hook, filter) == Some(Rule::ALL);
         let before_ours = self.filters[hook as usize].iter().take_while(|f| !in_place(f));
-        before_ours.into_iter().find(|f| matches!(f.owner, Owner::Foreign { takes_all: true, .. }))
+        let takes_all = |f: &&Filter| matches!(f.owner, Owner::Foreign { takes: Takes::All, .. });
+        before_ours.into_iter().find(takes_all)
     }
 
     /// Index of the IFB behind a hook, where it is there.

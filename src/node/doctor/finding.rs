@@ -27,7 +27,7 @@ impl Severity {
 }
 
 /// All kinds, in the order of the table of docs/troubleshooting.md.
-const IDS: [&str; 40] = [
+const IDS: [&str; 41] = [
     "privileges",
     "cni",
     "cni-list",
@@ -53,6 +53,7 @@ const IDS: [&str; 40] = [
     "shaping",
     "redirect-to-nothing",
     "redirect-to-down",
+    "filter-before-limit",
     "ifb-unused",
     "tbf-missing",
     "ifb-leak",

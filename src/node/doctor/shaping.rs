@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::kernel::survey::{Device, Survey};
-use crate::shaping::TbfState;
 use crate::shaping::bucket::{BytesPerSecond, ticks};
 use crate::shaping::identity::{ALIAS_MAGIC, Tag, alias_field};
-use crate::shaping::site::{Hook, Owner};
+use crate::shaping::site::{Hook, Owner, Side, Takes};
+use crate::shaping::{Shadow, TbfState};
 
 use super::finding::{Finding, Severity};
 use super::missing::put_back;
@@ -47,6 +47,7 @@ impl Place {
 /// `cache`: where the runtime keeps which pod is which, for commands.
 pub(super) fn findings(survey: &Survey, place: &Place, cache: &Path) -> Vec<Finding> {
     let mut findings = dead_redirects(survey, place);
+    findings.extend(filters_before(survey, place));
     for device in survey.devices.iter().filter(|device| is_ifb(device)) {
         findings.extend(
             match device.link.name.as_str() {
@@ -83,7 +84,7 @@ const ANEW: &str = "the node agent repairs it; without one the command does, wit
 fn dead_redirects(survey: &Survey, place: &Place) -> Vec<Finding> {
     let dead = |(device, hook, seen): (&Device, Hook, &crate::kernel::filter::Seen)| {
         let target = survey.by_index(seen.target?);
-        let (side, pref) = (side(hook), seen.filter.pref);
+        let (side, pref) = (hook.word(), seen.filter.pref);
         let (id, what, way_out) = match target {
             None => (
                 "redirect-to-nothing",
@@ -116,11 +117,46 @@ fn dead_redirects(survey: &Survey, place: &Place) -> Vec<Finding> {
     survey.all_filters().filter_map(dead).collect()
 }
 
-fn side(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Ingress => "ingress",
-        Hook::Egress => "egress",
-    }
+/// Filters of other programs that packets meet before a limit, and may not come back from. Of BPF
+/// programs on the host `bpf-hides` tells.
+fn filters_before(survey: &Survey, place: &Place) -> Vec<Finding> {
+    let side = match place {
+        Place::Node => Side::Host,
+        Place::Pod(_) => Side::Pod,
+    };
+    let found = survey.devices.iter().flat_map(|device| {
+        let shadows = device.shadows(side).into_iter();
+        shadows.map(move |shadow| (device.link.index, shadow))
+    });
+    let others = found.filter(|(_, shadow)| side == Side::Pod || shadow.kind != "bpf");
+    others.map(|(index, shadow)| filter_before(index, &shadow, place)).collect()
+}
+
+fn filter_before(index: u32, shadow: &Shadow, place: &Place) -> Finding {
+    let Shadow { device, hook, kind, pref, .. } = shadow;
+    let (severity, why) = match shadow.takes {
+        Takes::All => (Severity::Problem, "every packet of that protocol passes without a limit"),
+        Takes::Some | Takes::Nothing => {
+            (Severity::Warning, "packets that it takes pass without a limit")
+        }
+    };
+    let seen = format!(
+        "a {kind} filter (pref {pref}, protocol {}) of another program at its {hook} comes before \
+         the limit of {}",
+        shadow.protocol(),
+        shadow.direction.described()
+    );
+    let show = place.command(&format!("tc filter show dev {device} {}", hook.word()));
+    let elsewhere = match place {
+        Place::Node => "have the pod made anew with \"placement\": \"auto\" or \"pod\"",
+        Place::Pod(_) => "have the pod made anew with \"placement\": \"host\"",
+    };
+    Finding::new("filter-before-limit", severity, place.name(device), seen)
+        .why(why)
+        .remedy(format!(
+            "{show} shows it; have its program end with `continue` or remove it, or {elsewhere}"
+        ))
+        .of(index)
 }
 
 fn our_ifb(survey: &Survey, ifb: &Device, place: &Place, cache: &Path) -> Option<Finding> {

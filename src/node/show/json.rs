@@ -9,6 +9,7 @@ use super::super::inventory::{DIRECTIONS, Measured, Placement};
 use super::super::pace::{Pace, Row};
 use super::words::word_of;
 use crate::shaping::placement::Way;
+use crate::shaping::{Shadow, Takes};
 
 const VERSION: u32 = 1;
 
@@ -39,6 +40,7 @@ fn shaped(row: &Row) -> Value {
         "container_id": owner.container_id,
         "placement": placement(shaped.placement),
         "device": shaped.device,
+        "filters_before": shaped.shadows.iter().map(filter).collect::<Vec<_>>(),
     });
     for direction in DIRECTIONS {
         let number = direction as usize;
@@ -46,6 +48,20 @@ fn shaped(row: &Row) -> Value {
         object[direction.name()] = limit.map_or(Value::Null, |m| measured(m, row.paces[number]));
     }
     object
+}
+
+/// A filter of another program that is before a limit.
+fn filter(shadow: &Shadow) -> Value {
+    json!({
+        "device": shadow.device,
+        "hook": shadow.hook.word(),
+        "kind": shadow.kind,
+        "preference": shadow.pref,
+        "protocol": shadow.protocol(),
+        "direction": shadow.direction.name(),
+        "hides_all": shadow.takes == Takes::All,
+        "text": shadow.to_string(),
+    })
 }
 
 fn placement(placement: Placement) -> &'static str {
@@ -104,7 +120,7 @@ mod tests {
         assert_eq!(pod["egress"]["held_back_since"], Value::Null);
         // and each of them is documented
         let page = include_str!("../../../docs/see.md");
-        for object in [&document, pod, &pod["ingress"]] {
+        for object in [&document, pod, &pod["ingress"], &pod["filters_before"][0]] {
             for key in object.as_object().unwrap().keys() {
                 assert!(page.contains(&format!("`{key}`")), "docs/see.md does not have {key}");
             }

@@ -71,7 +71,12 @@ pub(super) fn narrow(rows: &[Row]) -> String {
 
 /// With all that is known.
 pub(super) fn wide(rows: &[Row], now: SystemTime) -> String {
-    text(rows, &[&COLUMNS[..], &MORE].concat(), Some(now))
+    let notes = rows.iter().flat_map(|row| {
+        let owner = &row.shaped.owner;
+        let whose = escape(&format!("{} {}", owner.pod(), owner.ifname));
+        row.shaped.shadows.iter().map(move |shadow| format!("{whose}: {shadow}\n"))
+    });
+    text(rows, &[&COLUMNS[..], &MORE].concat(), Some(now)) + &notes.collect::<String>()
 }
 
 fn text(rows: &[Row], columns: &[Column], now: Option<SystemTime>) -> String {
@@ -131,7 +136,8 @@ mod tests {
     #[test]
     fn wide_says_who_set_it_and_on_which_device() {
         let text = wide(&samples::rows(), SystemTime::now());
-        for word in ["SET BY", "hand", "veth0", "HELD FOR", "k8s-pod-network"] {
+        let note = "shop/cart eth0: veth0 has a flower filter (pref 1, protocol ip)";
+        for word in ["SET BY", "hand", "veth0", "HELD FOR", "k8s-pod-network", note] {
             assert!(text.contains(word), "{word}: {text}");
         }
     }
