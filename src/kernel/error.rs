@@ -144,12 +144,18 @@ impl KernelError {
     }
 }
 
+/// Most characters that are repeated of an extended ack. The kernel's own are shorter.
+const EXT_ACK: usize = 200;
+
 fn words(errno: Errno) -> String {
     format!("\"{}\" ({errno:?})", errno.desc())
 }
 
 fn ack(ext_ack: &Option<String>) -> String {
-    ext_ack.as_ref().map(|text| format!(": \"{}\"", text.escape_debug())).unwrap_or_default()
+    ext_ack
+        .as_ref()
+        .map(|text| format!(": {}", crate::text::quote(text, EXT_ACK)))
+        .unwrap_or_default()
 }
 
 /// The texts are the kernel's: qdisc_create in net/sched/sch_api.c, tc_new_tfilter in cls_api.c,

@@ -21,10 +21,14 @@ use crate::kernel::KernelError;
 use crate::log::Log;
 use crate::policy::{LogSettings, PolicyError, Settings};
 use crate::shaping::Attachment;
+use crate::text::{escape, shorten};
 
 /// Another program may add or remove something between our look and our step, and memory may be
 /// short for a moment; then we look again.
 const TRIES: usize = 3;
+
+/// Most characters of a name that a message begins with.
+const NAME: usize = 130;
 
 /// Runs the plugin on this process's environment and standard streams.
 pub fn main() -> ExitCode {
@@ -66,7 +70,7 @@ fn call(cni_version: &mut String) -> Result<String, CniError> {
     };
     outcome.map_err(|error| {
         log.error(&format!("{} failed: {error}", request.environment.command.name()));
-        CniError { message: format!("{}: {}", subject(&request), error.message), ..error }
+        CniError::new(error.code, escape(&format!("{}: {}", subject(&request), error.message)))
     })
 }
 
@@ -84,26 +88,27 @@ fn read_input() -> Result<Vec<u8>, CniError> {
 }
 
 /// A wrong `log` key is told by the verbs that read the settings; until then standard error does.
+/// STATUS, which runtimes call all the time, creates no file and writes to none.
 fn open_log(request: &Request) -> Log {
     let settings = Settings::read(&request.config).map(|settings| settings.log);
-    Log::open(&settings.unwrap_or_else(|_| LogSettings::default()), subject(request))
+    let mut settings = settings.unwrap_or_else(|_| LogSettings::default());
+    if request.environment.command == Command::Status {
+        settings.file = None;
+    }
+    Log::open(&settings, subject(request))
 }
 
 /// Whom a message is about: the pod where the runtime named it, else the container.
 fn subject(request: &Request) -> String {
     let environment = &request.environment;
     if environment.container_id.is_empty() {
-        return format!("network {}", shorten(&request.network));
+        return format!("network {}", shorten(&request.network, NAME));
     }
     let who = match environment.args.pod() {
-        Some(pod) => format!("pod {}", shorten(&pod)),
-        None => format!("container {}", shorten(&environment.container_id)),
+        Some(pod) => format!("pod {}", shorten(&pod, NAME)),
+        None => format!("container {}", shorten(&environment.container_id, NAME)),
     };
     format!("{who} interface {}", environment.ifname)
-}
-
-fn shorten(text: &str) -> String {
-    crate::log::escape(text).chars().take(130).collect()
 }
 
 /// CNI_NETNS; the request's own check says that it is there where it must be.

@@ -9,11 +9,15 @@ use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
-use crate::policy::{Direction, Limits, Scope, Settings};
+use crate::policy::{BitsPerSecond, Direction, Limits, Scope, Settings};
 use crate::shaping::describe::numbers;
 use crate::shaping::placement::{Buckets, Decision, Way, decide};
 use crate::shaping::plan::{Batch, plan};
 use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape, TbfState};
+use crate::text::shorten;
+
+/// Most characters of a reason in a line of the log.
+const REASON: usize = 60;
 
 /// An attachment, and the network namespace that it is in.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +144,7 @@ impl Job {
         // A call of the runtime is an event; that the agent looked is none.
         if mark == Mark::Added || !self.is_done() {
             log.info(&self.summary());
+            log.debug(&self.details());
         }
         for step in self.wanted.iter().chain(&self.other).flatten() {
             log.debug(&format!("{step:?}"));
@@ -178,14 +183,16 @@ impl Job {
         }
     }
 
+    /// In at most 200 characters, whatever the numbers; nearly always the line of the log has no more.
     fn summary(&self) -> String {
         let Decision { way, reason } = &self.decision;
-        let mut text = format!("placement {way} ({reason})");
-        let directions =
-            [(Direction::Ingress, self.buckets.ingress), (Direction::Egress, self.buckets.egress)];
-        for (direction, bucket) in directions {
-            let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
-            text.push_str(&format!("; {}: {numbers}", direction.described()));
+        // The line begins with that word.
+        let reason = reason.strip_prefix("placement is ").unwrap_or(reason);
+        let mut text = format!("placement {way} ({})", shorten(reason, REASON));
+        for (direction, bucket) in self.directions() {
+            let rate = |bucket: &Bucket| BitsPerSecond(bucket.rate.0.saturating_mul(8)).to_string();
+            let rate = bucket.map_or("unlimited".into(), rate);
+            text.push_str(&format!("; {direction} {rate}"));
         }
         match &self.scope {
             Scope::All => {}
@@ -193,6 +200,21 @@ impl Job {
             Scope::Only(nets) => text.push_str(&format!("; shaped subnets alone: {}", nets.len())),
         }
         text
+    }
+
+    /// The whole reason, and all numbers.
+    fn details(&self) -> String {
+        let mut text = self.decision.reason.clone();
+        for (direction, bucket) in self.directions() {
+            let numbers = bucket.map_or("unlimited".into(), numbers);
+            text.push_str(&format!("; {}: {numbers}", direction.described()));
+        }
+        text
+    }
+
+    fn directions(&self) -> [(Direction, Option<&Bucket>); 2] {
+        let Buckets { ingress, egress } = &self.buckets;
+        [(Direction::Ingress, ingress.as_ref()), (Direction::Egress, egress.as_ref())]
     }
 }
 
@@ -239,3 +261,7 @@ impl End {
         Applier::new(&mut self.socket, &self.site, self.link.index, &self.observed)
     }
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;
