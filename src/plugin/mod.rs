@@ -5,6 +5,7 @@ mod add;
 mod check;
 mod del;
 mod ends;
+pub mod error;
 mod gc;
 pub mod leak;
 pub mod reconcile;
@@ -17,9 +18,8 @@ use std::process::ExitCode;
 use crate::cni::error::Code;
 use crate::cni::request::INPUT_BYTES_MAX;
 use crate::cni::{CniError, Command, Environment, Request, version};
-use crate::kernel::KernelError;
 use crate::log::Log;
-use crate::policy::{LogSettings, PolicyError, Settings};
+use crate::policy::{LogSettings, Settings};
 use crate::shaping::Attachment;
 use crate::text::{escape, shorten};
 
@@ -122,27 +122,5 @@ fn attachment(request: &Request) -> Attachment {
         container_id: request.environment.container_id.clone(),
         ifname: request.environment.ifname.clone(),
         pod: request.environment.args.pod(),
-    }
-}
-
-impl From<PolicyError> for CniError {
-    fn from(error: PolicyError) -> Self {
-        Self::new(Code::InvalidConfig, error.to_string())
-    }
-}
-
-impl From<KernelError> for CniError {
-    fn from(error: KernelError) -> Self {
-        Self::new(code_of(&error), error.to_string())
-    }
-}
-
-fn code_of(error: &KernelError) -> Code {
-    match error {
-        KernelError::NoDevice { .. } => Code::NoInterface,
-        error if error.is_missing_privilege() => Code::MissingPrivilege,
-        error if error.is_missing_feature() => Code::MissingFeature,
-        KernelError::Namespace { .. } => Code::InvalidEnvironment,
-        _ => Code::Kernel,
     }
 }

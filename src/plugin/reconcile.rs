@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::TRIES;
 use super::ends::{End, Ends};
-use super::{TRIES, code_of};
+use super::error::ReconcileError;
 use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::apply::{Applier, ApplyError};
@@ -66,22 +67,35 @@ pub struct Outcome {
 }
 
 /// Brings the attachment to what is wanted, or leaves it as it was. No limits at all are taken away.
-pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outcome, CniError> {
+///
+/// # Errors
+/// [`ReconcileError`], after all tries if another one could have helped.
+pub fn reconcile(
+    target: Target<'_>,
+    wish: &Wish<'_>,
+    log: &Log,
+) -> Result<Outcome, ReconcileError> {
     let mut tries = 1;
     loop {
-        let mut ends = Ends::open(target.netns, target.attachment)?;
-        let job = Job::new(&ends, wish, &target.attachment.ifname)?;
-        match job.apply(&mut ends, wish.mark, log) {
-            Ok(()) => return Ok(job.outcome(&ends)),
+        match reconcile_once(target, wish, log) {
             Err(error) if error.may_help_to_look_again() && tries < TRIES => {
                 log.warn(&format!("{error}; looking again"));
                 tries += 1;
             }
-            Err(error) => {
-                return Err(CniError::new(code_of(&error.cause), error.to_string()));
-            }
+            result => return result,
         }
     }
+}
+
+fn reconcile_once(
+    target: Target<'_>,
+    wish: &Wish<'_>,
+    log: &Log,
+) -> Result<Outcome, ReconcileError> {
+    let mut ends = Ends::open(target.netns, target.attachment)?;
+    let job = Job::new(&ends, wish, &target.attachment.ifname)?;
+    job.apply(&mut ends, wish.mark, log)?;
+    Ok(job.outcome(&ends))
 }
 
 /// What is to be done at each end.
