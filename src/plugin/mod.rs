@@ -11,9 +11,11 @@ pub mod leak;
 pub mod reconcile;
 mod status;
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::cni::error::Code;
 use crate::cni::request::INPUT_BYTES_MAX;
@@ -26,6 +28,9 @@ use crate::text::{escape, shorten};
 /// Another program may add or remove something between our look and our step, and memory may be
 /// short for a moment; then we look again.
 const TRIES: usize = 3;
+
+/// How long VERSION waits for the end of its input. A runtime writes it when it starts the plugin.
+const VERSION_INPUT_WAIT: Duration = Duration::from_millis(500);
 
 /// Most characters of a name that a message begins with.
 const NAME: usize = 130;
@@ -52,12 +57,10 @@ pub fn main() -> ExitCode {
 /// One call; what it prints on standard output. Sets `cni_version` as soon as it is known.
 fn call(cni_version: &mut String) -> Result<String, CniError> {
     let environment = Environment::read(|name| std::env::var(name).ok())?;
-    let input = read_input()?;
     if environment.command == Command::Version {
-        let asked: Option<serde_json::Value> = serde_json::from_slice(&input).ok();
-        return Ok(version::result(asked.as_ref().and_then(|v| v.get("cniVersion")?.as_str())));
+        return Ok(version());
     }
-    let request = Request::read(environment, &input)?;
+    let request = Request::read(environment, &read_input()?)?;
     cni_version.clone_from(&request.cni_version);
     let log = open_log(&request);
     let outcome = match request.environment.command {
@@ -72,6 +75,21 @@ fn call(cni_version: &mut String) -> Result<String, CniError> {
         log.error(&format!("{} failed: {error}", request.environment.command.name()));
         CniError::new(error.code, escape(&format!("{}: {}", subject(&request), error.message)))
     })
+}
+
+/// The result of VERSION. It repeats the version that standard input asks with, and does without: at a
+/// terminal, and if nobody writes to the pipe.
+fn version() -> String {
+    let mut input = Vec::new();
+    if !std::io::stdin().is_terminal() {
+        let (sender, receiver) = mpsc::channel();
+        let read = move || sender.send(read_input().unwrap_or_default());
+        // It may wait for ever, and ends with the process. Without it there is no input.
+        let _ = std::thread::Builder::new().spawn(read);
+        input = receiver.recv_timeout(VERSION_INPUT_WAIT).unwrap_or_default();
+    }
+    let asked: Option<serde_json::Value> = serde_json::from_slice(&input).ok();
+    version::result(asked.as_ref().and_then(|asked| asked.get("cniVersion")?.as_str()))
 }
 
 fn read_input() -> Result<Vec<u8>, CniError> {
