@@ -12,8 +12,8 @@
 //!   → cni        prevResult back, or the specification's error
 //! ```
 //!
-//! Dependencies point one way: cli, node → plugin → kernel → shaping → policy; cni is a leaf. `node` is
-//! a program of its own (feature `node`).
+//! Dependencies point one way: cli, node → plugin → kernel → shaping → policy; cni and text are leaves.
+//! `node` is a program of its own (feature `node`).
 
 pub mod cli;
 pub mod cni;
@@ -24,3 +24,4 @@ pub mod node;
 pub mod plugin;
 pub mod policy;
 pub mod shaping;
+pub mod text;

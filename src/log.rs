@@ -3,11 +3,20 @@
 //! Standard output belongs to the result. Text from pods is escaped, so that a line stays a line.
 #![forbid(unsafe_code)]
 
+mod file;
+
 use std::fs::File;
 use std::io::Write;
 use std::time::SystemTime;
 
 use crate::policy::{LogLevel, LogSettings};
+use crate::text::{escape, shorten};
+
+/// How a line names its writer, behind the time and the level.
+const PROGRAM: &str = "pod-bandwidth";
+
+/// Most characters that a warning repeats of a path.
+const PATH: usize = 200;
 
 /// Where lines go, and which.
 #[derive(Debug)]
@@ -18,15 +27,16 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log as configured. A file that cannot be opened is said on standard error, where the log
-    /// then goes: a full disk must not keep a pod from starting.
+    /// A log as configured. If the file cannot be used, a warning on standard error says why, and the
+    /// log goes there: it must not keep a pod from starting.
     pub fn open(settings: &LogSettings, subject: String) -> Self {
         let mut log = Self { file: None, level: settings.level, subject };
         if let Some(path) = &settings.file {
-            match File::options().append(true).create(true).open(path) {
+            match file::open(path) {
                 Ok(file) => log.file = Some(file),
                 Err(error) => {
-                    log.warn(&format!("cannot open the log file {}: {error}", path.display()))
+                    let path = shorten(&path.to_string_lossy(), PATH);
+                    log.warn(&format!("cannot use the log file {path}: {error}"));
                 }
             }
         }
@@ -75,16 +85,7 @@ fn render(now: SystemTime, level: LogLevel, subject: &str, message: &str) -> Str
         LogLevel::Info => "info",
         LogLevel::Debug => "debug",
     };
-    format!("{now} {level} pod-bandwidth {}: {}\n", escape(subject), escape(message))
-}
-
-/// Control characters (and what looks like one) as escapes; the rest as it is.
-pub fn escape(text: &str) -> String {
-    let is_odd =
-        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
-    text.chars()
-        .flat_map(|c| if is_odd(c) { c.escape_unicode().collect() } else { vec![c] })
-        .collect()
+    format!("{now} {level} {PROGRAM} {}: {}\n", escape(subject), escape(message))
 }
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn levels_below_are_left_out() {
-        let path = std::env::temp_dir().join(format!("pod-bandwidth-log-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("pod-bandwidth-{}.log", std::process::id()));
         let settings = LogSettings { file: Some(path.clone()), level: LogLevel::Warn };
         let log = Log::open(&settings, "x".into());
         log.info("not this");

@@ -5,10 +5,10 @@
 use libfuzzer_sys::{Corpus, fuzz_target};
 use pod_bandwidth::cni::error::Code;
 use pod_bandwidth::cni::{Command, Environment, Request, version};
-use pod_bandwidth::log;
 use pod_bandwidth::policy::Direction;
 use pod_bandwidth::shaping::Attachment;
 use pod_bandwidth::shaping::identity::{alias_field, is_of_network, tag_of};
+use pod_bandwidth::text;
 use pod_bandwidth_fuzz::{check_error, check_policy};
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn check_request(environment: Environment, input: &[u8]) {
         }),
         Command::Status | Command::Version => {}
     }
-    let line = log::escape(&format!("{:?} {}", request.environment, request.network));
+    let line = text::escape(&format!("{:?} {}", request.environment, request.network));
     assert!(!line.chars().any(char::is_control));
     check_policy(&request.config);
 }

@@ -1,5 +1,5 @@
 //! The command line for people. It knows options and texts; the work is done by
-//! the modules below it. A call by a runtime (`CNI_COMMAND` is set) never comes here.
+//! the modules below it. A call by a runtime (`CNI_COMMAND` is set, no arguments) never comes here.
 #![forbid(unsafe_code)]
 
 mod demo;
@@ -21,7 +21,7 @@ It comes after Calico or another plugin in the list, reads the pod's annotations
 kubernetes.io/ingress-bandwidth (to the pod) and kubernetes.io/egress-bandwidth (from the
 pod), and sets token buckets (tc TBF) on the pod's veth.
 
-Without CNI_COMMAND it takes the commands below, which are for people.";
+With arguments, or without CNI_COMMAND, it takes the commands below, which are for people.";
 
 #[derive(Debug, Parser)]
 #[command(name = "pod-bandwidth", version, about = ABOUT, long_about = LONG_ABOUT)]
@@ -47,6 +47,13 @@ enum Command {
 /// starts them by hand.
 #[must_use]
 pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [help, command] = words.as_slice()
+        && help == "help"
+        && node_program::has(command)
+    {
+        return node_program::run(&[command.clone(), "--help".into()]);
+    }
     match Cli::parse().command {
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Node(words)) => node_program::run(&words),

@@ -21,11 +21,16 @@ Commands of pod-bandwidth-node, where that program is beside this one or in PATH
   set                  change the limit of a running pod by hand
   doctor               what on this node is not as it should be";
 
+/// Whether the node program has this command.
+pub(super) fn has(command: &OsStr) -> bool {
+    COMMANDS.iter().any(|known| *known == command)
+}
+
 /// Becomes the node program with these words. Returns only where that is not possible: 2 where no
 /// program has such a command, 1 where the program is missing.
 pub(super) fn run(words: &[OsString]) -> ExitCode {
     let command = words.first().map_or(OsStr::new(""), OsString::as_os_str);
-    if !COMMANDS.iter().any(|known| *known == command) {
+    if !has(command) {
         let command = command.display();
         eprintln!("pod-bandwidth: there is no command '{command}', see pod-bandwidth --help");
         return ExitCode::from(2);

@@ -1,7 +1,5 @@
 //! Errors as the specification wants them (section 5, "Error").
 
-use std::fmt;
-
 use serde_json::json;
 
 /// Codes 0 to 99 are the specification's, 100 and more ours.
@@ -18,6 +16,8 @@ pub enum Code {
     Decoding = 6,
     /// The network configuration or an annotation is wrong.
     InvalidConfig = 7,
+    /// What is in the way may be gone in a moment.
+    TryAgainLater = 11,
     /// STATUS: no ADD could succeed.
     NotAvailable = 50,
     /// Ours: the kernel refused a step.
@@ -36,39 +36,24 @@ pub enum Code {
 
 /// An error for the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct CniError {
     /// What kind of error.
     pub code: Code,
     /// One sentence: what failed, and on what.
     pub message: String,
-    /// More, where there is more.
-    pub details: Option<String>,
-}
-
-impl fmt::Display for CniError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.details.as_ref().map_or(Ok(()), |details| write!(f, "; {details}"))
-    }
 }
 
 impl CniError {
-    /// An error without details.
+    /// An error with its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None }
+        Self { code, message: message.into() }
     }
 
     /// The error as JSON for standard output.
     pub fn to_json(&self, cni_version: &str) -> String {
-        let mut error = json!({
-            "cniVersion": cni_version,
-            "code": self.code as u16,
-            "msg": self.message,
-        });
-        if let Some(details) = &self.details {
-            error["details"] = json!(details);
-        }
-        error.to_string()
+        json!({ "cniVersion": cni_version, "code": self.code as u16, "msg": self.message })
+            .to_string()
     }
 }
 
@@ -78,13 +63,11 @@ mod tests {
 
     #[test]
     fn an_error_is_the_specifications_json() {
-        let mut error = CniError::new(Code::Conflict, "veth0 has a \"root\"");
-        error.details = Some("line\nbreak".into());
+        let error = CniError::new(Code::Conflict, "veth0 has a \"root\"");
         let json: serde_json::Value = serde_json::from_str(&error.to_json("1.0.0")).unwrap();
         assert_eq!(
             json,
-            json!({"cniVersion": "1.0.0", "code": 101, "msg": "veth0 has a \"root\"",
-                   "details": "line\nbreak"})
+            json!({"cniVersion": "1.0.0", "code": 101, "msg": "veth0 has a \"root\""})
         );
     }
 }

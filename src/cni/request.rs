@@ -77,8 +77,8 @@ impl Environment {
         let named = get("CNI_COMMAND").unwrap_or_default();
         let command = Command::ALL.into_iter().find(|c| c.name() == named).ok_or_else(|| {
             let known = Command::ALL.map(Command::name).join(", ");
-            let named = shorten(&named);
-            invalid(format!("CNI_COMMAND is {named:?}; it takes one of {known}"))
+            let named = excerpt(&named);
+            invalid(format!("CNI_COMMAND is {named}; it takes one of {known}"))
         })?;
         let required: &[&str] = match command {
             Command::Add | Command::Check => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],
@@ -115,9 +115,9 @@ fn check_container_id(id: &str) -> Result<(), CniError> {
     if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(is_word) {
         return Ok(());
     }
-    let id = shorten(id);
+    let id = excerpt(id);
     Err(invalid(format!(
-        "CNI_CONTAINERID is {id:?}; it takes letters, digits, `_`, `.` and `-`, and begins with a \
+        "CNI_CONTAINERID is {id}; it takes letters, digits, `_`, `.` and `-`, and begins with a \
          letter or digit"
     )))
 }
@@ -128,16 +128,16 @@ fn check_ifname(name: &str) -> Result<(), CniError> {
     if name.len() <= 15 && name != "." && name != ".." && !name.contains(is_bad) {
         return Ok(());
     }
-    let name = shorten(name);
+    let name = excerpt(name);
     Err(invalid(format!(
-        "CNI_IFNAME is {name:?}; it takes an interface name of 1 to 15 bytes without `/`, `:` and \
+        "CNI_IFNAME is {name}; it takes an interface name of 1 to 15 bytes without `/`, `:` and \
          blanks"
     )))
 }
 
-/// What an error repeats of an input, at most.
-pub(super) fn shorten(text: &str) -> String {
-    text.chars().take(60).collect()
+/// What an error repeats of an input, in quotes.
+pub(super) fn excerpt(text: &str) -> String {
+    crate::text::quote(text, 60)
 }
 
 /// What serde_json says; it repeats the whole of a string where it wants something else.
@@ -186,7 +186,7 @@ impl Request {
                 continue;
             }
             let value = serde_json::from_str(value.get()).map_err(|error| {
-                decoding(format!("the value of {:?}: {}", shorten(&key), reason(&error)))
+                decoding(format!("the value of {}: {}", excerpt(&key), reason(&error)))
             })?;
             config.insert(key, value);
         }

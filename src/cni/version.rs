@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::error::{CniError, Code};
-use super::request::{Command, shorten};
+use super::request::{Command, excerpt};
 
 /// The versions that this plugin speaks.
 pub const SUPPORTED: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -38,8 +38,8 @@ pub fn check(command: Command, version: &str) -> Result<(), CniError> {
         None => Err(CniError::new(
             Code::IncompatibleVersion,
             format!(
-                "cniVersion {:?} is not supported; this plugin speaks {}",
-                shorten(version),
+                "cniVersion {} is not supported; this plugin speaks {}",
+                excerpt(version),
                 SUPPORTED.join(", ")
             ),
         )),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::netns::NetNs;
+
 /// A request that did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -130,9 +132,36 @@ impl KernelError {
 
     /// What stood in the way may be gone in a moment. Not so after a silence, which was long.
     pub fn is_passing(&self) -> bool {
-        let passing = [Errno::EBUSY, Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN, Errno::EINTR];
-        self.errno().is_some_and(|errno| passing.contains(&errno))
-            || matches!(self, Self::Interrupted { .. })
+        matches!(self, Self::Interrupted { .. })
+            || matches!(
+                self.errno(),
+                Some(
+                    Errno::EBUSY
+                        | Errno::ENOBUFS
+                        | Errno::ENOMEM
+                        | Errno::EAGAIN
+                        | Errno::EINTR
+                        | Errno::EMFILE
+                        | Errno::ENFILE
+                )
+            )
+    }
+
+    /// Another call may succeed later, with nothing changed by hand.
+    pub fn may_pass(&self) -> bool {
+        self.is_passing() || self.is_race() || matches!(self, Self::Silent { .. })
+    }
+
+    /// There is no network namespace at the path: nothing is there, or something else. Any other
+    /// error does not tell.
+    pub fn is_gone_namespace(&self) -> bool {
+        match self {
+            Self::Namespace { call: NetNs::IS_NONE, .. } => true,
+            Self::Namespace { call: NetNs::OPEN, errno, .. } => {
+                matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE)
+            }
+            _ => false,
+        }
     }
 
     /// Somebody changed things between our look and our step: looking again may help.
@@ -145,12 +174,18 @@ impl KernelError {
     }
 }
 
+/// Most characters that are repeated of an extended ack. The kernel's own are shorter.
+const EXT_ACK: usize = 200;
+
 fn words(errno: Errno) -> String {
     format!("\"{}\" ({errno:?})", errno.desc())
 }
 
 fn ack(ext_ack: &Option<String>) -> String {
-    ext_ack.as_ref().map(|text| format!(": \"{}\"", text.escape_debug())).unwrap_or_default()
+    ext_ack
+        .as_ref()
+        .map(|text| format!(": {}", crate::text::quote(text, EXT_ACK)))
+        .unwrap_or_default()
 }
 
 /// The texts are the kernel's: qdisc_create in net/sched/sch_api.c, tc_new_tfilter in cls_api.c,

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 
 use super::error::KernelError;
@@ -21,6 +22,12 @@ pub struct NetNs {
 }
 
 impl NetNs {
+    /// What failed: to open the path.
+    pub(super) const OPEN: &str = "open";
+
+    /// What failed: another thing is at the path.
+    pub(super) const IS_NONE: &str = "this is not a network namespace";
+
     /// Opens the namespace at `path`, such as CNI_NETNS names it.
     ///
     /// # Errors
@@ -31,10 +38,15 @@ impl NetNs {
             let path = path.clone();
             move |errno| KernelError::Namespace { path, call, errno }
         };
-        let file = File::open(&path).map_err(|error| failed("open")(os_error(&error)))?;
+        // Without waiting, should it be a FIFO.
+        let file = File::options()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(&path)
+            .map_err(|error| failed(Self::OPEN)(os_error(&error)))?;
         let magic = nix::sys::statfs::fstatfs(&file).map_err(failed("fstatfs"))?.filesystem_type();
         if magic != nix::sys::statfs::NSFS_MAGIC {
-            return Err(failed("this is not a network namespace")(Errno::EINVAL));
+            return Err(failed(Self::IS_NONE)(Errno::EINVAL));
         }
         Ok(Self { file, path })
     }
@@ -78,11 +90,13 @@ impl Guard {
     fn enter(namespace: &NetNs) -> Result<Self, KernelError> {
         let before = File::open(OWN).map_err(|error| KernelError::Namespace {
             path: OWN.into(),
-            call: "open",
+            call: "open the thread's own",
             errno: os_error(&error),
         })?;
         setns(namespace.file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| {
-            KernelError::Namespace { path: namespace.path.clone(), call: "setns", errno }
+            // Of another type, such as /proc/self/ns/mnt (setns(2)).
+            let call = if errno == Errno::EINVAL { NetNs::IS_NONE } else { "setns" };
+            KernelError::Namespace { path: namespace.path.clone(), call, errno }
         })?;
         Ok(Self { before })
     }
@@ -112,6 +126,44 @@ mod tests {
         let refused = |path: &str| NetNs::open(path).map(|_| ()).unwrap_err().to_string();
         assert!(refused("/nonexistent").contains("open: \"No such file or directory\" (ENOENT)"));
         assert!(refused("/etc/passwd").contains("this is not a network namespace"));
+    }
+
+    #[test]
+    fn only_a_path_without_a_namespace_means_that_it_is_gone() {
+        let folder = std::env::temp_dir().join(format!("pod-bandwidth-ns-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name);
+        // A FIFO, whose open waits for a writer, and links that lead to themselves and to nothing.
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, target) in [("loop", "loop"), ("dangling", "nothing")] {
+            std::os::unix::fs::symlink(path(target), path(name)).unwrap();
+        }
+        let long = path(&"x".repeat(256));
+        let begin = std::time::Instant::now();
+        let cases = [
+            ("/nonexistent".into(), true),
+            ("/etc/passwd/x".into(), true),
+            ("/etc/passwd".into(), true),
+            ("/dev/null".into(), true),
+            (path("fifo"), true),
+            (path("dangling"), true),
+            (path("loop"), false),
+            (long, false),
+        ];
+        let gone = cases.map(|(path, is_gone)| {
+            let error = NetNs::open(path).map(|_| ()).unwrap_err();
+            (error.is_gone_namespace() == is_gone, error.to_string())
+        });
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(gone.iter().all(|(as_wanted, _)| *as_wanted), "{gone:#?}");
+        assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
+        // and another type of namespace is found out when it is entered
+        let mount = NetNs::open("/proc/thread-self/ns/mnt").unwrap();
+        if let Err(error) = mount.run(|| ())
+            && !error.is_missing_privilege()
+        {
+            assert!(error.is_gone_namespace(), "{error}");
+        }
     }
 
     #[test]

@@ -17,8 +17,10 @@ use super::error::KernelError;
 use super::netns::NetNs;
 use super::wire;
 
-/// Longer than any single request takes, RCU and RTNL waits of a busy node included; shorter than
-/// a runtime's patience.
+/// How long an answer is waited for. It only guards against an answer that was lost: the kernel works
+/// through a request inside send, waits for RCU and the RTNL lock included, and its answers are queued
+/// before send returns (netlink_rcv_skb in net/netlink/af_netlink.c). So nothing bounds the wait for a
+/// lock that another program holds.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Room for the acknowledgements of one send, which the kernel all makes before anybody reads one:

@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use super::cache::{self, Attached, Cache, CacheError};
 use super::call::{self, Call, CallError, Folders};
-use crate::cni::CniError;
 use crate::log::Log;
+use crate::plugin::error::ReconcileError;
 use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
 use crate::policy::{LogLevel, LogSettings, PolicyError};
 use crate::shaping::Mark;
@@ -76,7 +76,7 @@ enum SetError {
     #[error("{0}")]
     Limit(#[from] PolicyError),
     #[error("{0}")]
-    Reconcile(#[from] CniError),
+    Reconcile(#[from] ReconcileError),
 }
 
 /// Sets the limits and says what holds now.

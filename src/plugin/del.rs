@@ -6,7 +6,6 @@
 
 use super::ends::{End, Ends};
 use super::{TRIES, attachment, netns};
-use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
@@ -68,11 +67,11 @@ fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Le
                 }
             }
             // The namespace is gone, or the interface: what the host has is known by its name.
-            Err(error) if is_gone(&error) => {
+            Err(error) if error.is_gone() => {
                 log.debug(&format!("only the host's end is left: {error}"));
             }
             // It may be there, and a root qdisc of ours with it, which only the interface tells.
-            Err(error) => left.host.push(error),
+            Err(error) => left.host.push(error.into()),
         }
     }
     match Socket::open() {
@@ -82,10 +81,6 @@ fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Le
         Err(error) => left.host.push(error.into()),
     }
     left
-}
-
-fn is_gone(error: &CniError) -> bool {
-    matches!(error.code, Code::InvalidEnvironment | Code::NoInterface)
 }
 
 impl End {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::error::OpenError;
 use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::observe::observe_beside;
@@ -33,7 +34,7 @@ pub(super) struct Ends {
 
 impl Ends {
     /// Opens and observes both ends of an attachment.
-    pub(super) fn open(netns: &Path, attachment: &Attachment) -> Result<Self, CniError> {
+    pub(super) fn open(netns: &Path, attachment: &Attachment) -> Result<Self, OpenError> {
         let namespace = open_namespace(netns)?;
         let mut host = Socket::open()?;
         let mut pod = Socket::open_in(&namespace)?;
@@ -195,18 +196,10 @@ impl End {
     }
 }
 
-fn open_namespace(path: &Path) -> Result<NetNs, CniError> {
-    let named = |error: KernelError| {
-        let error = CniError::from(error);
-        CniError { message: format!("CNI_NETNS: {}", error.message), ..error }
-    };
-    let namespace = NetNs::open(path).map_err(named)?;
-    if namespace.is_own().map_err(named)? {
-        let path = path.display();
-        return Err(CniError::new(
-            Code::InvalidEnvironment,
-            format!("CNI_NETNS: {path} is the plugin's own network namespace, not a pod's"),
-        ));
+fn open_namespace(path: &Path) -> Result<NetNs, OpenError> {
+    let namespace = NetNs::open(path).map_err(OpenError::Namespace)?;
+    if namespace.is_own().map_err(OpenError::Namespace)? {
+        return Err(OpenError::OwnNamespace(path.into()));
     }
     Ok(namespace)
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::del::sweep;
-use crate::cni::error::Code;
+use super::error::code_of;
 use crate::cni::{CniError, Request};
 use crate::kernel::{Socket, link};
 use crate::log::Log;
@@ -41,12 +41,8 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         log.info(&format!("removing the IFBs of a stale attachment (…{tag})"));
         errors.extend(sweep(&mut host, tag));
     }
-    if errors.is_empty() {
-        return Ok(());
-    }
+    let Some(first) = errors.first() else { return Ok(()) };
+    let code = code_of(first);
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    Err(CniError::new(
-        Code::Kernel,
-        format!("some of it could not be removed: {}", errors.join("; ")),
-    ))
+    Err(CniError::new(code, format!("some of it could not be removed: {}", errors.join("; "))))
 }

@@ -5,26 +5,35 @@ mod add;
 mod check;
 mod del;
 mod ends;
+pub mod error;
 mod gc;
 pub mod leak;
 pub mod reconcile;
 mod status;
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::cni::error::Code;
 use crate::cni::request::INPUT_BYTES_MAX;
 use crate::cni::{CniError, Command, Environment, Request, version};
-use crate::kernel::KernelError;
 use crate::log::Log;
-use crate::policy::{LogSettings, PolicyError, Settings};
+use crate::policy::{LogSettings, Settings};
 use crate::shaping::Attachment;
+use crate::text::{escape, shorten};
 
 /// Another program may add or remove something between our look and our step, and memory may be
 /// short for a moment; then we look again.
 const TRIES: usize = 3;
+
+/// How long VERSION waits for the end of its input. A runtime writes it when it starts the plugin.
+const VERSION_INPUT_WAIT: Duration = Duration::from_millis(500);
+
+/// Most characters of a name that a message begins with.
+const NAME: usize = 130;
 
 /// Runs the plugin on this process's environment and standard streams.
 pub fn main() -> ExitCode {
@@ -48,12 +57,10 @@ pub fn main() -> ExitCode {
 /// One call; what it prints on standard output. Sets `cni_version` as soon as it is known.
 fn call(cni_version: &mut String) -> Result<String, CniError> {
     let environment = Environment::read(|name| std::env::var(name).ok())?;
-    let input = read_input()?;
     if environment.command == Command::Version {
-        let asked: Option<serde_json::Value> = serde_json::from_slice(&input).ok();
-        return Ok(version::result(asked.as_ref().and_then(|v| v.get("cniVersion")?.as_str())));
+        return Ok(version());
     }
-    let request = Request::read(environment, &input)?;
+    let request = Request::read(environment, &read_input()?)?;
     cni_version.clone_from(&request.cni_version);
     let log = open_log(&request);
     let outcome = match request.environment.command {
@@ -66,8 +73,23 @@ fn call(cni_version: &mut String) -> Result<String, CniError> {
     };
     outcome.map_err(|error| {
         log.error(&format!("{} failed: {error}", request.environment.command.name()));
-        CniError { message: format!("{}: {}", subject(&request), error.message), ..error }
+        CniError::new(error.code, escape(&format!("{}: {}", subject(&request), error.message)))
     })
+}
+
+/// The result of VERSION. It repeats the version that standard input asks with, and does without: at a
+/// terminal, and if nobody writes to the pipe.
+fn version() -> String {
+    let mut input = Vec::new();
+    if !std::io::stdin().is_terminal() {
+        let (sender, receiver) = mpsc::channel();
+        let read = move || sender.send(read_input().unwrap_or_default());
+        // It may wait for ever, and ends with the process. Without it there is no input.
+        let _ = std::thread::Builder::new().spawn(read);
+        input = receiver.recv_timeout(VERSION_INPUT_WAIT).unwrap_or_default();
+    }
+    let asked: Option<serde_json::Value> = serde_json::from_slice(&input).ok();
+    version::result(asked.as_ref().and_then(|asked| asked.get("cniVersion")?.as_str()))
 }
 
 fn read_input() -> Result<Vec<u8>, CniError> {
@@ -84,26 +106,27 @@ fn read_input() -> Result<Vec<u8>, CniError> {
 }
 
 /// A wrong `log` key is told by the verbs that read the settings; until then standard error does.
+/// STATUS, which runtimes call all the time, creates no file and writes to none.
 fn open_log(request: &Request) -> Log {
     let settings = Settings::read(&request.config).map(|settings| settings.log);
-    Log::open(&settings.unwrap_or_else(|_| LogSettings::default()), subject(request))
+    let mut settings = settings.unwrap_or_else(|_| LogSettings::default());
+    if request.environment.command == Command::Status {
+        settings.file = None;
+    }
+    Log::open(&settings, subject(request))
 }
 
 /// Whom a message is about: the pod where the runtime named it, else the container.
 fn subject(request: &Request) -> String {
     let environment = &request.environment;
     if environment.container_id.is_empty() {
-        return format!("network {}", shorten(&request.network));
+        return format!("network {}", shorten(&request.network, NAME));
     }
     let who = match environment.args.pod() {
-        Some(pod) => format!("pod {}", shorten(&pod)),
-        None => format!("container {}", shorten(&environment.container_id)),
+        Some(pod) => format!("pod {}", shorten(&pod, NAME)),
+        None => format!("container {}", shorten(&environment.container_id, NAME)),
     };
     format!("{who} interface {}", environment.ifname)
-}
-
-fn shorten(text: &str) -> String {
-    crate::log::escape(text).chars().take(130).collect()
 }
 
 /// CNI_NETNS; the request's own check says that it is there where it must be.
@@ -117,27 +140,5 @@ fn attachment(request: &Request) -> Attachment {
         container_id: request.environment.container_id.clone(),
         ifname: request.environment.ifname.clone(),
         pod: request.environment.args.pod(),
-    }
-}
-
-impl From<PolicyError> for CniError {
-    fn from(error: PolicyError) -> Self {
-        Self::new(Code::InvalidConfig, error.to_string())
-    }
-}
-
-impl From<KernelError> for CniError {
-    fn from(error: KernelError) -> Self {
-        Self::new(code_of(&error), error.to_string())
-    }
-}
-
-fn code_of(error: &KernelError) -> Code {
-    match error {
-        KernelError::NoDevice { .. } => Code::NoInterface,
-        error if error.is_missing_privilege() => Code::MissingPrivilege,
-        error if error.is_missing_feature() => Code::MissingFeature,
-        KernelError::Namespace { .. } => Code::InvalidEnvironment,
-        _ => Code::Kernel,
     }
 }

@@ -3,17 +3,22 @@
 
 use std::path::Path;
 
+use super::TRIES;
 use super::ends::{End, Ends};
-use super::{TRIES, code_of};
+use super::error::ReconcileError;
 use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::apply::{Applier, ApplyError};
 use crate::log::Log;
-use crate::policy::{Direction, Limit, Limits, Scope, Settings, SourceKinds};
+use crate::policy::{BitsPerSecond, Direction, Limit, Limits, Scope, Settings, SourceKinds};
 use crate::shaping::describe::{self, Findings, numbers};
 use crate::shaping::placement::{Buckets, Decision, Way, decide};
 use crate::shaping::plan::{Batch, plan};
 use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape};
+use crate::text::shorten;
+
+/// Most characters of a reason in a line of the log.
+const REASON: usize = 60;
 
 /// An attachment, and the network namespace that it is in.
 #[derive(Debug, Clone, Copy)]
@@ -67,23 +72,36 @@ pub struct Outcome {
 }
 
 /// Brings the attachment to what is wanted, or leaves it as it was. No limits at all are taken away.
-pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outcome, CniError> {
+///
+/// # Errors
+/// [`ReconcileError`], after all tries if another one could have helped.
+pub fn reconcile(
+    target: Target<'_>,
+    wish: &Wish<'_>,
+    log: &Log,
+) -> Result<Outcome, ReconcileError> {
     let mut tries = 1;
     loop {
-        let mut ends = Ends::open(target.netns, target.attachment)?;
-        ends.record(wish.sources);
-        let job = Job::new(&ends, wish, &target.attachment.ifname)?;
-        match job.apply(&mut ends, wish.mark, log) {
-            Ok(()) => return Ok(job.outcome(&ends)),
+        match reconcile_once(target, wish, log) {
             Err(error) if error.may_help_to_look_again() && tries < TRIES => {
                 log.warn(&format!("{error}; looking again"));
                 tries += 1;
             }
-            Err(error) => {
-                return Err(CniError::new(code_of(&error.cause), error.to_string()));
-            }
+            result => return result,
         }
     }
+}
+
+fn reconcile_once(
+    target: Target<'_>,
+    wish: &Wish<'_>,
+    log: &Log,
+) -> Result<Outcome, ReconcileError> {
+    let mut ends = Ends::open(target.netns, target.attachment)?;
+    ends.record(wish.sources);
+    let job = Job::new(&ends, wish, &target.attachment.ifname)?;
+    job.apply(&mut ends, wish.mark, log)?;
+    Ok(job.outcome(&ends))
 }
 
 /// What is to be done at each end.
@@ -173,6 +191,7 @@ impl Job {
         if mark == Mark::Added || !self.is_done() {
             log.info(&self.summary());
             self.warn_of_shadows(ends, log);
+            log.debug(&self.details());
         }
         for step in self.wanted.iter().chain(&self.other).flatten() {
             log.debug(&format!("{step:?}"));
@@ -211,14 +230,16 @@ impl Job {
         }
     }
 
+    /// In at most 200 characters, whatever the numbers; nearly always the line of the log has no more.
     fn summary(&self) -> String {
         let Decision { way, reason } = &self.decision;
-        let mut text = format!("placement {way} ({reason})");
-        let directions =
-            [(Direction::Ingress, self.buckets.ingress), (Direction::Egress, self.buckets.egress)];
-        for (direction, bucket) in directions {
-            let numbers = bucket.as_ref().map_or("unlimited".into(), numbers);
-            text.push_str(&format!("; {}: {numbers}", direction.described()));
+        // The line begins with that word.
+        let reason = reason.strip_prefix("placement is ").unwrap_or(reason);
+        let mut text = format!("placement {way} ({})", shorten(reason, REASON));
+        for (direction, bucket) in self.directions() {
+            let rate = |bucket: &Bucket| BitsPerSecond(bucket.rate.0.saturating_mul(8)).to_string();
+            let rate = bucket.map_or("unlimited".into(), rate);
+            text.push_str(&format!("; {direction} {rate}"));
         }
         match &self.shape.scope {
             Scope::All => {}
@@ -226,6 +247,21 @@ impl Job {
             Scope::Only(nets) => text.push_str(&format!("; shaped subnets alone: {}", nets.len())),
         }
         text
+    }
+
+    /// The whole reason, and all numbers.
+    fn details(&self) -> String {
+        let mut text = self.decision.reason.clone();
+        for (direction, bucket) in self.directions() {
+            let numbers = bucket.map_or("unlimited".into(), numbers);
+            text.push_str(&format!("; {}: {numbers}", direction.described()));
+        }
+        text
+    }
+
+    fn directions(&self) -> [(Direction, Option<&Bucket>); 2] {
+        let Buckets { ingress, egress } = &self.buckets;
+        [(Direction::Ingress, ingress.as_ref()), (Direction::Egress, egress.as_ref())]
     }
 }
 
@@ -296,3 +332,7 @@ impl End {
         Applier::new(&mut self.socket, &self.site, self.link.index, &self.observed)
     }
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::wanted::{KnownPod, PodName, Wanted};
-use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::{Socket, link};
 use crate::log::Log;
 use crate::node::cache::{Attached, Cache};
 use crate::node::call::{Call, CallError, Folders};
 use crate::node::metrics::AgentMetrics;
+use crate::plugin::error::ReconcileError;
 use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
 use crate::policy::{Direction, Limits};
 use crate::shaping::identity::Tag;
@@ -260,14 +260,13 @@ enum Trouble {
     #[error("{0}; the limits stay as they were")]
     Annotation(String),
     #[error(transparent)]
-    Reconcile(CniError),
+    Reconcile(ReconcileError),
 }
 
 impl Trouble {
     /// The pod is just going away: the cache is the last thing that a DEL removes.
     fn is_end(&self) -> bool {
-        matches!(self, Self::Reconcile(error)
-            if matches!(error.code, Code::InvalidEnvironment | Code::NoInterface))
+        matches!(self, Self::Reconcile(error) if error.is_gone())
     }
 
     /// Of the Event, where the pod's owner can do something about it.
@@ -275,7 +274,9 @@ impl Trouble {
         match self {
             Self::Call(_) => None,
             Self::Annotation(_) => Some("BadBandwidthAnnotation"),
-            Self::Reconcile(error) if error.code == Code::InvalidConfig => {
+            Self::Reconcile(ReconcileError::Refused(error))
+                if error.code == Code::InvalidConfig =>
+            {
                 Some("BadBandwidthAnnotation")
             }
             Self::Reconcile(_) => Some("BandwidthNotLimited"),

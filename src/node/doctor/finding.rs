@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::text::escape;
+
 /// How bad a finding is; later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
@@ -178,19 +180,15 @@ pub(super) fn text(findings: &[Finding]) -> String {
     for Finding { id, severity, subject, seen, why, remedy, command, .. } in sorted {
         // Names of files and devices come from others: no control characters on a terminal.
         let line = format!("{:<8} {subject}: {seen}", severity.word());
-        text += &format!("{}  [{id}]\n", printable(&line));
+        text += &format!("{}  [{id}]\n", escape(&line));
         let command = command.as_deref().unwrap_or_default();
         for (name, words) in [("why", why.as_str()), ("remedy", remedy), ("run", command)] {
             if !words.is_empty() {
-                text += &format!("         {name:<7} {}\n", printable(words));
+                text += &format!("         {name:<7} {}\n", escape(words));
             }
         }
     }
     text + &format!("{}\n", counted(findings))
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn counted(findings: &[Finding]) -> String {
@@ -214,7 +212,7 @@ mod tests {
             .remedy("r")
             .command("c d");
         let findings = [note, problem, Finding::ok("cni", "z", "three")];
-        let want = "problem  y?[2J: two  [cni-list]\n         remedy  r\n         run     c d\n\
+        let want = "problem  y\\u{1b}[2J: two  [cni-list]\n         remedy  r\n         run     c d\n\
                     note     x: one  [pods]\n         why     w\n\
                     ok       z: three  [cni]\n1 problem, 0 warnings, 1 note\n";
         assert_eq!(text(&findings), want);

@@ -7,8 +7,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::super::inventory::{DIRECTIONS, Measured, Shaped};
 use super::super::pace::{Pace, Row};
 use super::words::{bytes, percent, rate, word_of};
-use crate::log::escape;
 use crate::policy::Direction;
+use crate::text::escape;
 
 /// One limit of a row.
 struct Line<'a> {
@@ -61,7 +61,7 @@ impl Line<'_> {
 
 /// As many characters of a container ID as crictl prints.
 fn short(id: &str) -> String {
-    escape(id).chars().take(13).collect()
+    escape(&id.chars().take(13).collect::<String>())
 }
 
 /// For a terminal of usual width.

@@ -12,7 +12,7 @@ use ratatui::widgets::{Cell, Row as TableRow, Table};
 use super::super::inventory::{DIRECTIONS, Measured};
 use super::super::pace::{Pace, Row};
 use super::super::show::{bytes, percent, rate};
-use crate::log::escape;
+use crate::text::escape;
 
 /// Readings that a sparkline shows.
 const HISTORY: usize = 30;
