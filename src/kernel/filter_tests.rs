@@ -10,19 +10,20 @@ const INGRESS: (Hook, HookKind) = (Hook::Ingress, HookKind::Clsact);
 const EGRESS: (Hook, HookKind) = (Hook::Egress, HookKind::Clsact);
 
 /// `tc filter add dev X ingress pref 65535 protocol all u32 match u32 0 0 action mirred egress
-/// redirect dev Y cookie 706f646201010000`, and the same for egress with pref 65534.
+/// redirect dev Y cookie 706f646201010000`, and the same for egress with pref 65534. The key is cut
+/// out of the selector: `tc` cannot say that there is none.
 #[test]
-fn a_redirect_is_what_tc_sends() {
+fn a_redirect_is_what_tc_sends_without_the_key() {
     for (at, made_hook, hex) in [
         (
             INGRESS,
             true,
-            "980000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201010000240005000100010000000000000000000000000000000000000000000000000000000000",
+            "880000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff08000100753332005c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f6462010100001400050001000000000000000000000000000000",
         ),
         (
             EGRESS,
             false,
-            "980000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201000000240005000100010000000000000000000000000000000000000000000000000000000000",
+            "880000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff08000100753332005c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f6462010000001400050001000000000000000000000000000000",
         ),
     ] {
         let request = add(INDEX, at, Match::All, Some(IFB), made_hook, String::new());
@@ -117,6 +118,20 @@ fn our_filter_is_known_by_its_cookie() {
     assert_eq!(parse_all(&[bytes.clone()], Hook::Egress), []);
     bytes[position] = b'x';
     let owner = Owner::Foreign { kind: "u32".into(), takes_all: true };
+    assert_eq!(parse_all(&[bytes], Hook::Ingress)[0].owner, owner);
+}
+
+/// As `tc` sends it, with the key: so did pod-bandwidth before the selector had none.
+#[test]
+fn a_redirect_of_an_older_version_is_the_same_rule() {
+    const OLD: &str = "980000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201010000240005000100010000000000000000000000000000000000000000000000000000000000";
+    let (_, _, mut bytes) = captured(OLD);
+    bytes[8..12].copy_from_slice(&0x8000_0800u32.to_ne_bytes());
+    assert_eq!(parse_all(&[bytes.clone()], Hook::Ingress), [filter(0x8000_0800)]);
+    // The message ends with the key: mask, value, offset and its mask. A mask is another filter.
+    let mask = bytes.len() - 16;
+    bytes[mask] = 1;
+    let owner = Owner::Ours { matches: Match::Unknown, target: Some(IFB), made_hook: true };
     assert_eq!(parse_all(&[bytes], Hook::Ingress)[0].owner, owner);
 }
 
