@@ -41,7 +41,7 @@ use super::call::{self, Folders};
 use super::metrics::{AgentMetrics, Metrics, Readiness, serve};
 use super::read::Source;
 use crate::kernel::KernelError;
-use crate::kernel::monitor::Monitor;
+use crate::kernel::monitor::{Changes, Monitor};
 use crate::log::Log;
 
 /// How often everything is looked at, changed or not: what is inside a pod's namespace tells nobody.
@@ -167,9 +167,17 @@ impl<'a> Agent<'a> {
                         self.look_at_all();
                     }
                 }
-                news = kernel.changes() => changed.add(news?),
+                news = kernel.changes() => {
+                    let mut news = news?;
+                    let resized = self.worker.resized(&news.mtus);
+                    self.repair(&resized, false);
+                    // The pod's own end may follow a moment later, and nothing is told of that here.
+                    news.interfaces.extend(resized);
+                    changed.add(news);
+                }
                 () = sleep_until(changed.due()), if changed.is_any() => {
-                    self.repair(std::mem::take(&mut changed));
+                    let Repairs { interfaces, missed, .. } = std::mem::take(&mut changed);
+                    self.repair(&interfaces, missed);
                 }
                 _ = slow.tick() => self.look_at_all(),
                 () = &mut server => return Err(AgentError::Ended("the HTTP server")),
@@ -251,14 +259,14 @@ impl<'a> Agent<'a> {
         self.tell(problems);
     }
 
-    /// Looks at pods whose interfaces somebody changed.
-    fn repair(&mut self, changed: Repairs) {
+    /// Looks at pods whose interfaces somebody changed; at all, if some of the news was missed.
+    fn repair(&mut self, interfaces: &BTreeSet<u32>, missed: bool) {
         if !self.wanted.is_complete() {
             return;
         }
-        let pods = match changed.missed {
+        let pods = match missed {
             true => self.all_pods(),
-            false => self.worker.pods_on(&changed.interfaces),
+            false => self.worker.pods_on(interfaces),
         };
         self.look(&pods);
     }
@@ -290,7 +298,7 @@ struct Repairs {
 }
 
 impl Repairs {
-    fn add(&mut self, changes: crate::kernel::monitor::Changes) {
+    fn add(&mut self, changes: Changes) {
         if changes.missed || !changes.interfaces.is_empty() {
             self.since.get_or_insert_with(Instant::now);
         }
