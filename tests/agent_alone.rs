@@ -190,3 +190,29 @@ fn the_burst_follows_a_grown_mtu_at_once() {
         drop(agent);
     }
 }
+
+#[test]
+fn a_limit_by_hand_is_marked_and_stays_beside_the_agent() {
+    play_if_asked();
+    let Some(lab) = Lab::open() else { return };
+    let (pod, folder) = (lab.pod("veth0"), TempDir::new());
+    Call::add(&pod).way(Way::Root).limits("1M", "1M").ok();
+    let agent = Agent::start(&lab, &pod, &folder, Way::Root, "1M");
+    // when a person sets a limit, then this kernel keeps by whom
+    let cache = folder.file("cache");
+    lab.run(&[NODE, "set", "default/web-0", "--ingress", "5M", "--cache-dir", &cache]);
+    let shown = || lab.json(&["tc", "-d", "-j", "qdisc", "show", "dev", "veth0", "root"]);
+    let numbers = |list: &Value| {
+        let options = &list[0]["options"];
+        (options["rate"].as_u64().unwrap() * 8, options["mpu"].as_u64().unwrap())
+    };
+    assert_eq!(numbers(&shown()), (5_000_000, 2));
+    // and the agent, which repairs what another program changes, leaves it
+    lab.sh("ip link set veth0 mtu 9000");
+    let start = Instant::now();
+    while Shape::of(&pod, Way::Root).from_pod.expect("a limit").burst() != 18_036 {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert_eq!(numbers(&shown()), (5_000_000, 2));
+    drop(agent);
+}

@@ -40,9 +40,10 @@ use super::cache;
 use super::call::{self, Folders};
 use super::metrics::{AgentMetrics, Metrics, Readiness, serve};
 use super::read::Source;
-use crate::kernel::KernelError;
 use crate::kernel::monitor::{Changes, Monitor};
+use crate::kernel::{KernelError, probe};
 use crate::log::Log;
+use crate::shaping::mark::SHOWN_SINCE;
 
 /// How often everything is looked at, changed or not: what is inside a pod's namespace tells nobody.
 const SLOW_LOOK: Duration = Duration::from_secs(30);
@@ -155,6 +156,12 @@ impl<'a> Agent<'a> {
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changed = Repairs::default();
         self.log.info("started");
+        if matches!(probe::shows_marks(), Ok(false)) {
+            self.log.warn(&format!(
+                "this kernel does not keep who set a limit ({SHOWN_SINCE} and later do): CHECK fails for \
+                 pods whose limit the agent has changed, and set is refused"
+            ));
+        }
         loop {
             tokio::select! {
                 _ = terminated.recv() => break,
