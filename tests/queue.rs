@@ -17,13 +17,18 @@ fn has_fq_codel(lab: &Lab) -> bool {
     has
 }
 
-/// Kinds of the queues below the TBFs of both directions; the TBF's own is hidden.
+/// Kinds of the queues below the TBFs of both directions; the TBF's own is hidden. An fq_codel has the
+/// quantum of the pod's interface, also on an IFB.
 fn leaves(pod: &Pod, way: Way) -> Vec<String> {
     let leaf = |direction| {
         let dev = way.queue_device(pod, &pod.eth0, direction).expect("a shaped direction");
         let qdiscs = way.namespace(pod).qdiscs(&dev);
         let below = qdiscs.into_iter().find(|q| q.parent.as_deref() == Some("7062:1"));
-        below.map_or("own".to_owned(), |qdisc| qdisc.kind)
+        let Some(qdisc) = below else { return "own".to_owned() };
+        if qdisc.kind == "fq_codel" {
+            assert_eq!(qdisc.options["quantum"], pod.eth0.mtu + 14, "{dev}: {qdisc:?}");
+        }
+        qdisc.kind
     };
     Direction::ALL.map(leaf).to_vec()
 }

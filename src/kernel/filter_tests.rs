@@ -20,19 +20,20 @@ fn stamped() -> Stamp {
 }
 
 /// `tc filter add dev X ingress pref 65535 protocol all u32 match u32 0 0 action mirred egress
-/// redirect dev Y cookie 706f6462020100000000000000000000`, and the same for egress with pref 65534.
+/// redirect dev Y cookie 706f6462020100000000000000000000`, and the same for egress with pref 65534. The key is
+/// cut out of the selector: `tc` cannot say that there is none.
 #[test]
-fn a_redirect_is_what_tc_sends() {
+fn a_redirect_is_what_tc_sends_without_the_key() {
     for (at, made_hook, hex) in [
         (
             INGRESS,
             true,
-            "a00000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff0800010075333200740002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000400000014000600706f6462020100000000000000000000240005000100010000000000000000000000000000000000000000000000000000000000",
+            "900000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff0800010075333200640002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000400000014000600706f64620201000000000000000000001400050001000000000000000000000000000000",
         ),
         (
             EGRESS,
             false,
-            "a00000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff0800010075333200740002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000400000014000600706f6462020000000000000000000000240005000100010000000000000000000000000000000000000000000000000000000000",
+            "900000002c000506b7c7046b00000000000000000300000000000000f3ffffff0003feff0800010075333200640002004c000700480001000b0001006d6972726564000024000280200002000000000000000000040000000000000000000000010000000400000014000600706f64620200000000000000000000001400050001000000000000000000000000000000",
         ),
     ] {
         let request = add(INDEX, at, Match::All, Some(IFB), record(made_hook), String::new());
@@ -142,23 +143,19 @@ fn our_filter_is_known_by_its_cookie() {
     assert_eq!(parse_all(&[bytes], Hook::Ingress)[0].owner, owner);
 }
 
-/// What builds up to a199f94 wrote: the cookie ended after eight bytes.
+/// As `tc` sends it, with the key: so did pod-bandwidth before the selector had none.
 #[test]
-fn a_cookie_without_a_tag_is_known() {
-    let mut action = nla(TCA_ACT_KIND, b"mirred\0");
-    let mut parms = vec![0; 28];
-    parms[8..12].copy_from_slice(&4i32.to_ne_bytes());
-    parms[20..24].copy_from_slice(&1u32.to_ne_bytes());
-    parms[24..28].copy_from_slice(&IFB.to_ne_bytes());
-    action.extend(nla(TCA_ACT_OPTIONS, &nla(TCA_ACT_PARMS, &parms)));
-    action.extend(nla(TCA_ACT_COOKIE, b"podb\x01\x01\0\0"));
-    let mut options = u32_options(0, true, None);
-    options.extend(nla(TCA_U32_ACT, &nla(1, &action)));
-    let shown = shown("u32", 0x8000_0800, u16::MAX, ETH_P_ALL, &options);
-    let target = Some(IFB);
+fn a_redirect_of_an_older_version_is_the_same_rule() {
+    const OLD: &str = "980000002c000506b7c7046b00000000000000000300000000000000f2ffffff0003ffff08000100753332006c00020044000700400001000b0001006d697272656400002400028020000200000000000000000004000000000000000000000001000000040000000c000600706f646201010000240005000100010000000000000000000000000000000000000000000000000000000000";
+    let (_, _, mut bytes) = captured(OLD);
+    bytes[8..12].copy_from_slice(&0x8000_0800u32.to_ne_bytes());
     let stamp = Stamp::default();
-    let owner = Owner::Ours { matches: Match::All, target, made_hook: true, stamp };
-    assert_eq!(parse_all(&[shown], Hook::Ingress)[0].owner, owner);
+    let owner = |matches| Owner::Ours { matches, target: Some(IFB), made_hook: true, stamp };
+    assert_eq!(parse_all(&[bytes.clone()], Hook::Ingress)[0].owner, owner(Match::All));
+    // The message ends with the key: mask, value, offset and its mask. A mask is another filter.
+    let mask = bytes.len() - 16;
+    bytes[mask] = 1;
+    assert_eq!(parse_all(&[bytes], Hook::Ingress)[0].owner, owner(Match::Unknown));
 }
 
 /// A later build may use other preferences; this one still removes what carries the cookie.

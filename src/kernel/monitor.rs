@@ -1,9 +1,10 @@
 //! Monitor: what somebody changes in this network namespace, as the kernel tells it.
 //!
-//! Only what can take a limit away is looked at: qdiscs and filters that come or go, and links that
-//! go. What this process has done or asked itself is left out. A message says which interface it is about; what has happened there is asked afterwards.
+//! Only what can take a limit away, or make it cut the pod off, is looked at: qdiscs and filters that
+//! come or go, links that go, and the MTU of links. What this process has done or asked itself is left
+//! out. A message says which interface it is about; what has happened there is asked afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -28,6 +29,9 @@ const KINDS: [u16; 5] = [
     libc::RTM_DELTFILTER,
 ];
 
+/// The attributes of a link follow struct ifinfomsg.
+const IFINFOMSG_BYTES: usize = 16;
+
 /// The longest datagram of a notification is far below this.
 const RECEIVE_BYTES: usize = 32 << 10;
 
@@ -46,8 +50,11 @@ pub struct Monitor {
 /// What was told since the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Indexes of the interfaces.
+    /// Indexes of the interfaces that may have lost a limit.
     pub interfaces: BTreeSet<u32>,
+    /// MTU in bytes by the index of each interface that the kernel told of. It tells of a link for many
+    /// reasons, so most of these are what they were.
+    pub mtus: BTreeMap<u32, u32>,
     /// More happened than the socket could hold, so anything may have changed.
     pub missed: bool,
 }
@@ -124,10 +131,21 @@ impl Changes {
     /// index behind their first four bytes.
     fn add(&mut self, mut datagram: &[u8]) {
         while let Some((message, rest)) = Message::first(datagram) {
-            if KINDS.contains(&message.kind) && !is_own(message.sequence) {
-                self.interfaces.extend(wire::u32_at(message.payload, 4));
+            if !is_own(message.sequence) {
+                self.add_message(&message);
             }
             datagram = rest;
+        }
+    }
+
+    fn add_message(&mut self, message: &Message<'_>) {
+        let index = wire::u32_at(message.payload, 4);
+        if KINDS.contains(&message.kind) {
+            self.interfaces.extend(index);
+        } else if message.kind == libc::RTM_NEWLINK {
+            let attributes = message.payload.get(IFINFOMSG_BYTES..).unwrap_or_default();
+            let mtu = wire::attribute(attributes, libc::IFLA_MTU);
+            self.mtus.extend(index.zip(mtu.and_then(|mtu| wire::u32_at(mtu, 0))));
         }
     }
 }
@@ -142,6 +160,17 @@ mod tests {
         bytes.extend(kind.to_ne_bytes());
         bytes.extend([0; 14]);
         bytes.extend(index.to_ne_bytes());
+        bytes
+    }
+
+    /// News of a link: struct ifinfomsg, and IFLA_MTU as its only attribute.
+    fn link(index: u32, mtu: u32) -> Vec<u8> {
+        let mut bytes = message(libc::RTM_NEWLINK, index);
+        bytes.extend([0; 8]);
+        bytes.extend([8, 0, libc::IFLA_MTU as u8, 0]);
+        bytes.extend(mtu.to_ne_bytes());
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
         bytes
     }
 
@@ -160,13 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_limits_away_names_its_interface_and_the_rest_is_left_out() {
+    fn what_takes_limits_away_names_its_interface_and_a_link_has_its_mtu() {
         let mut datagram = message(libc::RTM_DELQDISC, 7);
         datagram.extend(message(libc::RTM_NEWLINK, 8));
         datagram.extend(message(libc::RTM_DELLINK, 9));
         let mut changes = Changes::default();
         changes.add(&datagram);
-        assert_eq!(changes, Changes { interfaces: [7, 9].into(), missed: false });
+        assert_eq!(changes, Changes { interfaces: [7, 9].into(), ..Changes::default() });
+        // Each time as it is now, whatever the news is about.
+        let mut datagram = link(8, 1500);
+        datagram.extend(link(9, 1500));
+        datagram.extend(link(8, 9000));
+        let mut changes = Changes::default();
+        changes.add(&datagram);
+        let mtus = [(8, 9000), (9, 1500)].into();
+        assert_eq!(changes, Changes { mtus, ..Changes::default() });
         for length in 0..24 {
             let mut cut = Changes::default();
             cut.add(&datagram[..length]);

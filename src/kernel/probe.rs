@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -20,8 +21,8 @@ use super::{filter, link};
 use crate::policy::{BitsPerSecond, Limit, QueueKind, SourceKinds};
 use crate::shaping::identity::{LEAF_HANDLES, Tag};
 use crate::shaping::queue::{NewLeaf, Queue};
-use crate::shaping::site::{Hook, HookKind};
-use crate::shaping::{Bucket, Match};
+use crate::shaping::site::{Hook, HookKind, Root};
+use crate::shaping::{Bucket, Mark, Match};
 
 /// Something that the plugin asks of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Feature {
     Alias,
     /// A TBF qdisc.
     Tbf,
+    /// The mark of a TBF, by which its numbers are known as ADD's, the node agent's or a person's.
+    Mark,
     /// An fq_codel below it.
     FqCodel,
     /// A clsact qdisc.
@@ -50,6 +53,9 @@ pub type Features = Vec<(Feature, Result<(), KernelError>)>;
 const SHAPED: &str = "doctor0";
 const HOOKED: &str = "doctor1";
 const MTU: u32 = 1500;
+
+/// Index of lo in every network namespace (LOOPBACK_IFINDEX in include/net/flow.h).
+const LOOPBACK: u32 = 1;
 
 /// Moves this process into a network namespace of its own, inside a user namespace where it may not
 /// do so otherwise. There is no way back: what follows is the last that the process does with a
@@ -112,6 +118,7 @@ pub fn features() -> Result<Features, KernelError> {
     let has_tbf = tbf.is_ok();
     found.push((Feature::Tbf, tbf));
     if has_tbf {
+        found.push((Feature::Mark, probe.mark(shaped)));
         found.push((Feature::FqCodel, probe.fq_codel(shaped)));
     }
     let clsact = probe.request(qdisc::add_hook(hooked, doing("add a clsact qdisc")));
@@ -126,6 +133,27 @@ pub fn features() -> Result<Features, KernelError> {
         }
     }
     Ok(found)
+}
+
+/// Whether this kernel shows the mark of a TBF, tried in a network namespace of a thread of its own, which
+/// goes with the thread.
+///
+/// # Errors
+/// [`KernelError::Namespace`] without the privilege to make one, and what the kernel said to a TBF.
+pub fn shows_marks() -> Result<bool, KernelError> {
+    let tried = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| refused("a new network namespace", errno))?;
+        Probe { socket: Socket::open()? }.shows_marks(LOOPBACK)
+    });
+    tried
+        .join()
+        .unwrap_or_else(|_| Err(refused("a thread for a new network namespace", Errno::EIO)))
+}
+
+/// Whether a TBF that was given a mark is shown with it.
+fn shows(root: &Root, mark: Mark) -> bool {
+    matches!(root, Root::Ours(state) if state.mark == mark)
 }
 
 fn doing(what: &str) -> String {
@@ -172,11 +200,33 @@ impl Probe {
     }
 
     fn tbf(&mut self, index: u32) -> Result<(), KernelError> {
+        self.marked_tbf(index, Mark::Added)
+    }
+
+    /// Adds a TBF with this mark, or changes the one that is there.
+    fn marked_tbf(&mut self, index: u32, mark: Mark) -> Result<(), KernelError> {
         let what = doing("add a TBF");
         let Some(bucket) = bucket() else {
             return Err(KernelError::Garbled { doing: what, what: "no bucket".into() });
         };
-        self.request(qdisc::add_tbf(index, &bucket, false, what))
+        self.request(qdisc::add_tbf(index, &Bucket { mark, ..bucket }, true, what))
+    }
+
+    fn shows_marks(&mut self, index: u32) -> Result<bool, KernelError> {
+        let mark = Mark::Agent;
+        self.marked_tbf(index, mark)?;
+        let root = self.socket.request(qdisc::get_root(index, "a device of a private namespace"));
+        Ok(shows(&qdisc::root_of(root)?, mark))
+    }
+
+    fn mark(&mut self, index: u32) -> Result<(), KernelError> {
+        match self.shows_marks(index)? {
+            true => Ok(()),
+            false => Err(KernelError::Garbled {
+                doing: doing("mark a TBF"),
+                what: "the mpu of its rate is not shown".into(),
+            }),
+        }
     }
 
     fn fq_codel(&mut self, index: u32) -> Result<(), KernelError> {
@@ -215,4 +265,18 @@ fn bucket() -> Option<Bucket> {
     };
     let bucket = Bucket::new(&limit, MTU, LATENCY_MS).ok()?;
     Some(bucket.with_queue(QueueKind::FqCodel, MTU, LATENCY_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_that_is_not_shown_is_none() {
+        let state = |mark| Root::Ours(Bucket { mark, ..bucket().unwrap() }.to_state());
+        assert!(shows(&state(Mark::Agent), Mark::Agent));
+        // As a kernel that keeps no mpu shows it, and one where the TBF is another's by now.
+        assert!(!shows(&state(Mark::Added), Mark::Agent));
+        assert!(!shows(&Root::Foreign("tbf 1:".into()), Mark::Agent));
+    }
 }

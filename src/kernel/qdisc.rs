@@ -34,6 +34,7 @@ const TCA_FQ_CODEL_LIMIT: u16 = 2;
 const TCA_FQ_CODEL_INTERVAL: u16 = 3;
 const TCA_FQ_CODEL_ECN: u16 = 4;
 const TCA_FQ_CODEL_FLOWS: u16 = 5;
+const TCA_FQ_CODEL_QUANTUM: u16 = 6;
 const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
 
 /// Linklayer Ethernet: the kernel computes packet times itself, no rate table is needed.
@@ -177,12 +178,13 @@ fn encode_tbf(bucket: &Bucket) -> Vec<TcOption> {
 /// In the order of `tc`. The kernel refuses a change that names the flows, even the same number
 /// (fq_codel_change in net/sched/sch_fq_codel.c).
 fn encode_fq_codel(queue: &FqCodel, with_flows: bool) -> TcAttribute {
-    use TcQdiscFqCodelOption::{Ecn, Flows, Interval, Limit, MemoryLimit, Target};
+    use TcQdiscFqCodelOption::{Ecn, Flows, Interval, Limit, MemoryLimit, Quantum, Target};
     let mut options = vec![Limit(queue.packets)];
     if with_flows {
         options.push(Flows(queue.flows));
     }
     options.extend([
+        Quantum(queue.quantum),
         Interval(queue.interval_us),
         Target(queue.target_us),
         Ecn(u32::from(queue.ecn)),
@@ -303,6 +305,7 @@ fn parse_fq_codel(qdisc: &Qdisc) -> Option<FqCodel> {
         interval_us: number(TCA_FQ_CODEL_INTERVAL)?,
         ecn: number(TCA_FQ_CODEL_ECN)? != 0,
         flows: number(TCA_FQ_CODEL_FLOWS)?,
+        quantum: number(TCA_FQ_CODEL_QUANTUM)?,
         memory: number(TCA_FQ_CODEL_MEMORY_LIMIT)?,
     })
 }

@@ -109,15 +109,23 @@ fn a_new_leaf_is_what_tc_sends_and_exclusive() {
     assert_eq!(ours, with_handle(captured(hex)));
 }
 
-/// `tc qdisc replace dev X parent 7062:1 fq_codel limit 10240 flows 256 interval 100000us
-/// target 5000us ecn memory_limit 250000`, and EXCL and a handle on top.
-const FQ_CODEL: &str = "6800000024000505b0d0046b0000000000000000030000000000000001006270000000000d
-    00010066715f636f64656c00000000340002000800020000280000080005000001000008000300a0860100
-    08000100881300000800040001000000080009 0090d00300";
+/// `tc qdisc replace dev X parent 7062:1 fq_codel limit 10240 flows 256 quantum 1514
+/// interval 100000us target 5000us ecn memory_limit 250000`, and EXCL and a handle on top.
+const FQ_CODEL: &str = "7000000024000505b0d0046b0000000000000000030000000000000001006270000000000d
+    00010066715f636f64656c000000003c000200080002000028000008000500000100000800 0600ea050000
+    08000300a086010008000100881300000800040001000000080009 0090d00300";
 
 fn fq_codel() -> FqCodel {
     let (target_us, interval_us) = (5_000, 100_000);
-    FqCodel { target_us, interval_us, packets: 10_240, flows: 256, memory: 250_000, ecn: true }
+    FqCodel {
+        target_us,
+        interval_us,
+        packets: 10_240,
+        flows: 256,
+        quantum: 1514,
+        memory: 250_000,
+        ecn: true,
+    }
 }
 
 #[test]
@@ -135,7 +143,7 @@ fn a_changed_fq_codel_does_not_name_its_flows() {
     assert_eq!(bytes[12..16], [1, 0, 0x62, 0x70]);
     let options = wire::attribute(&bytes[TCMSG_BYTES..], TCA_OPTIONS).unwrap();
     let kinds: Vec<u16> = wire::attributes(options).map(|(kind, _)| kind).collect();
-    assert_eq!(kinds, [2, 3, 1, 4, 9]);
+    assert_eq!(kinds, [2, 6, 3, 1, 4, 9]);
 }
 
 #[test]

@@ -42,8 +42,9 @@ pub(super) fn selector(matches: Match) -> TcU32Selector {
         Match::Destination(net) => keys(net, DESTINATION),
         // A frame of the reserved protocol does not get past two keys that contradict each other.
         Match::Nothing(_) => vec![whole_word(0), whole_word(u32::MAX)],
-        // One key with an empty mask matches every packet. Nobody asks for Unknown.
-        Match::All | Match::Unknown => vec![TcU32Key::default()],
+        // No key at all: a key with an empty mask does not match a frame that ends before its four
+        // bytes (u32_classify in net/sched/cls_u32.c). No plan asks for Unknown.
+        Match::All | Match::Unknown => Vec::new(),
     };
     selector.nkeys = selector.keys.len() as u8;
     selector
@@ -88,13 +89,18 @@ fn read(protocol: u16, shown: &[u8]) -> Option<Match> {
     let is_terminal = shown.first()? & 1 != 0;
     let keys = shown.get(SELECTOR_BYTES..)?.chunks_exact(KEY_BYTES);
     let keys: Vec<Key> = keys.filter_map(Key::read).collect();
-    let first = keys.first().filter(|_| is_terminal)?;
+    if !is_terminal {
+        return None;
+    }
     let family = match protocol {
-        ETH_P_ALL => return (keys.len() == 1 && first.mask == 0).then_some(Match::All),
+        // One key with an empty mask is the form of older versions. It counts as the same rule, so
+        // that an ADD does not replace it.
+        ETH_P_ALL => return matches!(keys[..], [] | [Key { mask: 0, .. }]).then_some(Match::All),
         ETH_P_IP => 0,
         ETH_P_IPV6 => 1,
         _ => return None,
     };
+    let first = keys.first()?;
     let length: u32 = keys.iter().map(|key| key.mask.leading_ones()).sum();
     let bits = keys.iter().take(4).fold((0, 96u32), |(bits, shift), key| {
         (bits | u128::from(key.value) << shift, shift.saturating_sub(32))

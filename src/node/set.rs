@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::cache::{self, Attached, Cache, CacheError};
 use super::call::{self, Call, CallError, Folders};
+use crate::kernel::{KernelError, probe};
 use crate::log::Log;
 use crate::plugin::error::ReconcileError;
 use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
@@ -19,6 +20,7 @@ use crate::policy::{LogLevel, LogSettings, PolicyError};
 use crate::shaping::Mark;
 use crate::shaping::bucket::Bucket;
 use crate::shaping::describe::numbers;
+use crate::shaping::mark::SHOWN_SINCE;
 
 /// What stands for no limit: a bucket so wide that it holds nothing back, because a limit that is not
 /// there could not carry the mark.
@@ -77,6 +79,12 @@ enum SetError {
     Limit(#[from] PolicyError),
     #[error("{0}")]
     Reconcile(#[from] ReconcileError),
+    #[error(
+        "this kernel does not keep who set a limit ({SHOWN_SINCE} and later do, by the mpu of a TBF), so the \
+         node agent would take it away at its next look, and CHECK would fail; change the annotation of \
+         the pod instead, with the node agent or before an ADD; set --clear works"
+    )]
+    NoMarks,
 }
 
 /// Sets the limits and says what holds now.
@@ -116,6 +124,9 @@ fn set(options: &Options) -> Result<(), SetError> {
         };
         return Err(SetError::NoPod { pod: options.pod.clone(), what });
     }
+    if !options.clear {
+        refuse_without_marks(&probe::shows_marks())?;
+    }
     for call in calls {
         let outcome = set_one(&call, options)?;
         let ifname = &call.attachment.ifname;
@@ -124,6 +135,11 @@ fn set(options: &Options) -> Result<(), SetError> {
         println!("  egress (from the pod): {}", described(outcome.buckets.egress.as_ref()));
     }
     Ok(())
+}
+
+/// A limit by hand needs its mark. Where that could not be tried, the call itself says what is wrong.
+fn refuse_without_marks(shown: &Result<bool, KernelError>) -> Result<(), SetError> {
+    if matches!(shown, Ok(false)) { Err(SetError::NoMarks) } else { Ok(()) }
 }
 
 fn set_one(call: &Call, options: &Options) -> Result<Outcome, SetError> {
@@ -153,5 +169,22 @@ fn described(bucket: Option<&Bucket>) -> String {
     match bucket {
         Some(bucket) => format!("{}; {}", numbers(bucket), bucket.mark),
         None => "unlimited".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_by_hand_is_refused_where_the_kernel_does_not_show_its_mark() {
+        let refused = refuse_without_marks(&Ok(false)).unwrap_err().to_string();
+        assert!(refused.contains("5.10.94") && refused.contains("annotation"), "{refused}");
+        assert!(refuse_without_marks(&Ok(true)).is_ok());
+        let untried =
+            KernelError::Namespace { path: "/".into(), call: "unshare", errno: Errno::EPERM };
+        assert!(refuse_without_marks(&Err(untried)).is_ok());
     }
 }

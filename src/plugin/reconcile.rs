@@ -14,6 +14,7 @@ use crate::policy::{BitsPerSecond, Direction, Limit, Limits, Scope, Settings, So
 use crate::shaping::describe::{self, Findings, numbers};
 use crate::shaping::placement::{Buckets, Decision, Way, decide};
 use crate::shaping::plan::{Batch, plan};
+use crate::shaping::site::IFB_MTU;
 use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape};
 use crate::text::shorten;
 
@@ -67,8 +68,9 @@ pub struct Outcome {
     pub buckets: Buckets,
     /// Whether anything had to be changed.
     pub changed: bool,
-    /// The interfaces on the host that it rests on: the pod's own, and the IFBs.
-    pub devices: Vec<String>,
+    /// The interfaces on the host that it rests on, the pod's own and the IFBs, with the MTU (bytes)
+    /// that it goes by.
+    pub devices: Vec<(String, u32)>,
 }
 
 /// Brings the attachment to what is wanted, or leaves it as it was. No limits at all are taken away.
@@ -219,14 +221,15 @@ impl Job {
     }
 
     fn outcome(self, ends: &Ends) -> Outcome {
-        let host = ends.host.as_ref().map(|host| &host.site);
-        let devices =
-            host.into_iter().flat_map(|site| [&site.device, &site.ifbs[0], &site.ifbs[1]]);
+        let of = |host: &End| {
+            let [ingress, egress] = host.site.ifbs.clone();
+            [(host.site.device.clone(), host.link.mtu), (ingress, IFB_MTU), (egress, IFB_MTU)]
+        };
         Outcome {
             way: self.decision.way,
             buckets: self.buckets,
             changed: !self.is_done(),
-            devices: devices.cloned().collect(),
+            devices: ends.host.iter().flat_map(of).collect(),
         }
     }
 

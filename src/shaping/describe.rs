@@ -237,12 +237,13 @@ fn new_leaf(leaf: &NewLeaf) -> String {
 
 fn fq_codel(queue: &FqCodel) -> String {
     format!(
-        "fq_codel (target {} us, interval {} us, memory {} bytes, {} packets, {} flows{})",
+        "fq_codel (target {} us, interval {} us, memory {} bytes, {} packets, {} flows, quantum {} bytes{})",
         queue.target_us,
         queue.interval_us,
         queue.memory,
         queue.packets,
         queue.flows,
+        queue.quantum,
         if queue.ecn { "" } else { ", no ECN" }
     )
 }

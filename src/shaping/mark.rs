@@ -3,8 +3,12 @@
 //! It is kept where the numbers are, in the kernel: as the `mpu` (minimum packet unit) of the TBF's
 //! rate. A packet shorter than that counts as so long (psched_l2t_ns in include/net/sch_generic.h),
 //! and every Ethernet frame is longer than our values. The kernel changes it in place with the numbers
-//! and shows it again (psched_ratecfg_getrate; since 5.17, and 5.10.94 and 5.15.17 of the long-term
-//! kernels). A handle could not be changed without another qdisc, and what waits would be lost.
+//! and shows it again (psched_ratecfg_getrate, since [`SHOWN_SINCE`]). A handle could not be changed
+//! without another qdisc, and what waits would be lost.
+
+/// The kernels that show an `mpu`: commit fb80445c438c ("net_sched: restore "mpu xxx" handling"), and
+/// the long-term releases that took it.
+pub const SHOWN_SINCE: &str = "Linux 5.17, 5.15.17, 5.10.94 or 5.4.174";
 
 /// Who gave a TBF its numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

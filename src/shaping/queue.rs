@@ -37,6 +37,14 @@ const PACKETS: u32 = 10_240;
 /// Hash buckets for flows; 64 bytes each. The kernel's 1024 are for a whole host.
 const FLOWS: u32 = 256;
 
+/// Bytes of an Ethernet header, which a qdisc counts in a packet.
+const ETHERNET_BYTES: u32 = 14;
+
+/// The quantum that the kernel keeps: it raises less and refuses more (fq_codel_change in
+/// net/sched/sch_fq_codel.c). Bytes.
+const QUANTUM_MIN: u32 = 256;
+const QUANTUM_MAX: u32 = 1 << 20;
+
 /// The queue that a bucket is to have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Queue {
@@ -61,6 +69,8 @@ pub struct FqCodel {
     pub packets: u32,
     /// Hash buckets for flows. The kernel cannot change it later.
     pub flows: u32,
+    /// Bytes that a flow may send before it is the next one's turn.
+    pub quantum: u32,
     /// Bytes of memory that may wait.
     pub memory: u32,
     /// Mark instead of drop where a flow can be told so.
@@ -73,6 +83,10 @@ impl FqCodel {
     ///
     /// The target is 5 ms, but never less than 1.5 frames or one largest packet last at the rate:
     /// a queue of one packet must not look like a standing one.
+    ///
+    /// The quantum is one full frame as a qdisc counts it, without room for a VLAN tag: what the
+    /// kernel would derive on the interface itself (psched_mtu). Below an IFB it would derive less than
+    /// a frame from the MTU of that ([`super::site::IFB_MTU`]).
     pub fn new(rate: BytesPerSecond, max_packet: u32, mtu: u32, latency_ms: u32) -> Self {
         let frame = u64::from(frame_bytes(mtu));
         let largest = u64::from(max_packet).min(GSO_BYTES);
@@ -86,6 +100,7 @@ impl FqCodel {
             interval_us: saturate(target.saturating_add(INTERVAL_BEYOND_TARGET_US)),
             packets: PACKETS,
             flows: FLOWS,
+            quantum: mtu.saturating_add(ETHERNET_BYTES).clamp(QUANTUM_MIN, QUANTUM_MAX),
             memory: memory as u32,
             ecn: true,
         }

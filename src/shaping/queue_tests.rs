@@ -56,6 +56,16 @@ fn the_memory_is_a_pods_and_not_a_hosts() {
     }
 }
 
+#[test]
+fn the_quantum_is_one_full_frame_of_the_interface_that_is_shaped() {
+    // MTU → bytes; the kernel keeps 256 to 1 MiB
+    for (mtu, quantum) in [(1500, 1_514), (9000, 9_014), (1280, 1_294), (68, 256)] {
+        let queue = FqCodel::new(BytesPerSecond(1_250_000), 5_000, mtu, 25);
+        assert_eq!(queue.quantum, quantum, "MTU {mtu}");
+    }
+    assert_eq!(FqCodel::new(BytesPerSecond(1_250_000), 5_000, u32::MAX, 25).quantum, 1 << 20);
+}
+
 /// fq_codel of Linux shows 4.99 ms for 5 ms: 5000 us are 4882 units of 1024 ns.
 #[test]
 fn times_are_shown_in_the_kernels_units() {
@@ -110,6 +120,7 @@ fn each_leaf_is_right_or_replaced() {
     let there = Leaf::FqCodel(wanted.shown());
     let slow = Leaf::FqCodel(fq_codel(1).shown());
     let many = Leaf::FqCodel(FqCodel { flows: 1024, ..wanted.shown() });
+    let short = Leaf::FqCodel(FqCodel { quantum: 1293, ..wanted.shown() });
     let (fifo, auto, fq) = (Queue::Fifo, Queue::Auto(wanted), Queue::FqCodel(wanted));
     let other = || Leaf::Other("pfifo".into());
     for (queue, leaf, expected) in [
@@ -123,6 +134,7 @@ fn each_leaf_is_right_or_replaced() {
         (auto, Leaf::Bfifo(9), "bfifo"),
         (auto, there.clone(), ""),
         (auto, slow.clone(), "change"),
+        (auto, short, "change"),
         (auto, many.clone(), "fq_codel"),
         (auto, other(), "bfifo, fq_codel if there"),
         (fq, Leaf::Own, "fq_codel"),

@@ -40,9 +40,10 @@ use super::cache;
 use super::call::{self, Folders};
 use super::metrics::{AgentMetrics, Metrics, Readiness, serve};
 use super::read::Source;
-use crate::kernel::KernelError;
-use crate::kernel::monitor::Monitor;
+use crate::kernel::monitor::{Changes, Monitor};
+use crate::kernel::{KernelError, probe};
 use crate::log::Log;
+use crate::shaping::mark::SHOWN_SINCE;
 
 /// How often everything is looked at, changed or not: what is inside a pod's namespace tells nobody.
 const SLOW_LOOK: Duration = Duration::from_secs(30);
@@ -155,6 +156,12 @@ impl<'a> Agent<'a> {
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changed = Repairs::default();
         self.log.info("started");
+        if matches!(probe::shows_marks(), Ok(false)) {
+            self.log.warn(&format!(
+                "this kernel does not keep who set a limit ({SHOWN_SINCE} and later do): CHECK fails for \
+                 pods whose limit the agent has changed, and set is refused"
+            ));
+        }
         loop {
             tokio::select! {
                 _ = terminated.recv() => break,
@@ -167,9 +174,17 @@ impl<'a> Agent<'a> {
                         self.look_at_all();
                     }
                 }
-                news = kernel.changes() => changed.add(news?),
+                news = kernel.changes() => {
+                    let mut news = news?;
+                    let resized = self.worker.resized(&news.mtus);
+                    self.repair(&resized, false);
+                    // The pod's own end may follow a moment later, and nothing is told of that here.
+                    news.interfaces.extend(resized);
+                    changed.add(news);
+                }
                 () = sleep_until(changed.due()), if changed.is_any() => {
-                    self.repair(std::mem::take(&mut changed));
+                    let Repairs { interfaces, missed, .. } = std::mem::take(&mut changed);
+                    self.repair(&interfaces, missed);
                 }
                 _ = slow.tick() => self.look_at_all(),
                 () = &mut server => return Err(AgentError::Ended("the HTTP server")),
@@ -251,14 +266,14 @@ impl<'a> Agent<'a> {
         self.tell(problems);
     }
 
-    /// Looks at pods whose interfaces somebody changed.
-    fn repair(&mut self, changed: Repairs) {
+    /// Looks at pods whose interfaces somebody changed; at all, if some of the news was missed.
+    fn repair(&mut self, interfaces: &BTreeSet<u32>, missed: bool) {
         if !self.wanted.is_complete() {
             return;
         }
-        let pods = match changed.missed {
+        let pods = match missed {
             true => self.all_pods(),
-            false => self.worker.pods_on(&changed.interfaces),
+            false => self.worker.pods_on(interfaces),
         };
         self.look(&pods);
     }
@@ -290,7 +305,7 @@ struct Repairs {
 }
 
 impl Repairs {
-    fn add(&mut self, changes: crate::kernel::monitor::Changes) {
+    fn add(&mut self, changes: Changes) {
         if changes.missed || !changes.interfaces.is_empty() {
             self.since.get_or_insert_with(Instant::now);
         }

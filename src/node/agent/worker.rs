@@ -50,8 +50,8 @@ struct Known {
     every: u32,
     /// Which one.
     turn: u32,
-    /// Indexes of the interfaces on the host that it rests on.
-    interfaces: BTreeSet<u32>,
+    /// MTUs by the indexes of the interfaces on the host that it rests on.
+    interfaces: BTreeMap<u32, u32>,
     /// What was told last.
     problem: Option<String>,
 }
@@ -134,8 +134,20 @@ impl Worker {
 
     /// The pods that rest on one of these interfaces.
     pub(super) fn pods_on(&self, interfaces: &BTreeSet<u32>) -> BTreeSet<PodName> {
-        let rests = |known: &&Known| !known.interfaces.is_disjoint(interfaces);
+        let rests = |known: &&Known| known.interfaces.keys().any(|own| interfaces.contains(own));
         self.known.values().filter(rests).map(|known| known.pod.clone()).collect()
+    }
+
+    /// The interfaces of pods, of those that the kernel told of, that have another MTU now.
+    pub(super) fn resized(&mut self, now: &BTreeMap<u32, u32>) -> BTreeSet<u32> {
+        let mut resized = BTreeSet::new();
+        for (index, mtu) in self.known.values_mut().flat_map(|known| &mut known.interfaces) {
+            if let Some(now) = now.get(index).filter(|now| *now != mtu) {
+                *mtu = *now;
+                resized.insert(*index);
+            }
+        }
+        resized
     }
 
     fn look_at(
@@ -152,7 +164,7 @@ impl Worker {
             limits: None,
             every: 1,
             turn: count,
-            interfaces: BTreeSet::new(),
+            interfaces: BTreeMap::new(),
             problem: None,
         });
         let log = Log::open(&<_>::default(), format!("pod {name} interface {}", attached.ifname));
@@ -245,11 +257,13 @@ fn of(limits: &Limits, direction: Direction) -> Option<crate::policy::Limit> {
     }
 }
 
-/// Their indexes now. What cannot be looked up is found at the next slow look.
-fn interfaces(outcome: &Outcome) -> BTreeSet<u32> {
-    let names: Vec<&str> = outcome.devices.iter().map(String::as_str).collect();
+/// MTUs by their indexes now. What cannot be looked up is found at the next slow look.
+fn interfaces(outcome: &Outcome) -> BTreeMap<u32, u32> {
+    let (names, mtus): (Vec<&str>, Vec<u32>) =
+        outcome.devices.iter().map(|(name, mtu)| (name.as_str(), *mtu)).unzip();
     let links = Socket::open().and_then(|mut host| link::by_names(&mut host, &names));
-    links.unwrap_or_default().into_iter().flatten().map(|link| link.index).collect()
+    let links = links.unwrap_or_default().into_iter().zip(mtus);
+    links.filter_map(|(link, mtu)| Some((link?.index, mtu))).collect()
 }
 
 /// Why an attachment is not as it is to be.

@@ -1,6 +1,7 @@
 //! What the kernel can do, as findings.
 
 use crate::kernel::probe::{self, Feature};
+use crate::shaping::mark::SHOWN_SINCE;
 
 use super::finding::{Finding, Severity};
 
@@ -46,6 +47,11 @@ fn missing(feature: Feature, said: String) -> Finding {
         ),
         Feature::Veth => (Severity::Note, "pods with other interfaces are limited inside the pod"),
         Feature::Alias => (Severity::Warning, "nobody sees which pod an IFB belongs to"),
+        Feature::Mark => (
+            Severity::Warning,
+            "limits that the node agent has changed look as ADD's, so CHECK fails for their pods, and set \
+             is refused: the agent would take its limit away",
+        ),
         Feature::FqCodel => {
             (Severity::Note, "the flows of a pod share one FIFO, so they share its delay")
         }
@@ -58,6 +64,9 @@ fn missing(feature: Feature, said: String) -> Finding {
                  more of them (kernel-modules-extra, linux-modules-extra)",
             )
             .command(format!("modprobe {module}")),
+        None if feature == Feature::Mark => {
+            finding.remedy(format!("use a newer kernel: {SHOWN_SINCE}, or later"))
+        }
         None => finding.remedy("use a newer kernel"),
     }
 }
@@ -68,6 +77,7 @@ fn word(feature: Feature) -> &'static str {
         Feature::Ifb => "ifb",
         Feature::Alias => "ifalias",
         Feature::Tbf => "TBF",
+        Feature::Mark => "its mark (mpu)",
         Feature::FqCodel => "fq_codel",
         Feature::Clsact => "clsact",
         Feature::U32 => "u32",
@@ -79,7 +89,7 @@ fn module(feature: Feature) -> Option<&'static str> {
     Some(match feature {
         Feature::Veth => "veth",
         Feature::Ifb => "ifb",
-        Feature::Alias => return None,
+        Feature::Alias | Feature::Mark => return None,
         Feature::Tbf => "sch_tbf",
         Feature::FqCodel => "sch_fq_codel",
         Feature::Clsact => "sch_ingress",
@@ -103,6 +113,16 @@ mod tests {
             assert_eq!(finding.severity, severity, "{feature:?}");
             let text = super::super::finding::text(&[finding]);
             assert!(text.contains(&format!("modprobe {module}\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_marks_is_told_what_is_lost_and_which_kernels_have_them() {
+        let finding = missing(Feature::Mark, "no".into());
+        assert_eq!(finding.severity, Severity::Warning);
+        let text = super::super::finding::text(&[finding]);
+        for words in ["CHECK fails", "set is refused", "5.10.94"] {
+            assert!(text.contains(words), "{words}: {text}");
         }
     }
 }

@@ -282,7 +282,8 @@ fn small_burst(survey: &Survey, device: &Device, place: &Place) -> Option<Findin
         Finding::new("burst-below-mtu", Severity::Problem, place.name(name), seen)
             .why("each full packet is dropped: connections open and then hang")
             .remedy(format!(
-                "raise the burst, or leave it out to have it derived; {} shows it",
+                "a derived burst follows a grown MTU at once where the node agent runs, else by pod-bandwidth \
+                 set NAMESPACE/POD --clear; raise a written one, or leave it out; {} shows it",
                 place.command(&format!("tc qdisc show dev {name}"))
             )),
     )
