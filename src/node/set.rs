@@ -14,7 +14,7 @@ use super::cache::{self, Attached, Cache, CacheError};
 use super::call::{self, Call, CallError, Folders};
 use crate::cni::CniError;
 use crate::log::Log;
-use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
+use crate::plugin::reconcile::{Keep, Outcome, Wish, reconcile};
 use crate::policy::{LogLevel, LogSettings, PolicyError};
 use crate::shaping::Mark;
 use crate::shaping::bucket::Bucket;
@@ -143,7 +143,7 @@ fn set_one(call: &Call, options: &Options) -> Result<Outcome, SetError> {
         (call.limits_by_hand(&annotations)?, Mark::Hand, keeps)
     };
     let wish = Wish { settings: &call.settings, limits, mark, keeps };
-    let target = Target { attachment: &call.attachment, netns: &call.netns };
+    let target = call.target();
     // What was done is printed at the end; what is odd goes to standard error.
     let settings = LogSettings { file: None, level: LogLevel::Warn };
     Ok(reconcile(target, &wish, &Log::open(&settings, options.pod.clone()))?)

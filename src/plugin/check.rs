@@ -2,7 +2,7 @@
 
 use super::add::prev_result;
 use super::ends::{End, Ends};
-use super::{attachment, netns};
+use super::{attachment, host_names, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::policy::{Limits, Settings};
@@ -15,7 +15,7 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
-    let ends = Ends::open(netns(request), &attachment(request))?;
+    let ends = Ends::open(netns(request), &attachment(request), &host_names(request))?;
     let mut found = Vec::new();
     let mut taken = Vec::new();
     for way in ends.ways(&settings) {
@@ -40,7 +40,10 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
         ),
         None if taken.is_empty() => CniError::new(
             Code::CheckFailed,
-            "the limits do not hold: the pod has no interface on the host any more",
+            match &ends.pod {
+                Some(_) => "the limits do not hold: the pod has no interface on the host any more",
+                None => "the limits do not hold: the interface was moved out of the pod",
+            },
         ),
         None => CniError::new(
             Code::CheckFailed,

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::del::sweep;
+use super::find::Redirects;
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::kernel::{Socket, link};
@@ -37,9 +38,10 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         })
         .collect();
     let mut errors = Vec::new();
+    let mut redirects = Redirects::default();
     for tag in stale {
         log.info(&format!("removing the IFBs of a stale attachment (…{tag})"));
-        errors.extend(sweep(&mut host, tag));
+        errors.extend(sweep(&mut host, tag, &mut redirects));
     }
     if errors.is_empty() {
         return Ok(());

@@ -22,6 +22,8 @@ pub struct Target<'a> {
     pub attachment: &'a Attachment,
     /// Path of the namespace.
     pub netns: &'a Path,
+    /// The interfaces on the host that the result of the plugins before names for it, if it is known.
+    pub host_names: &'a [String],
 }
 
 /// What an attachment is to have, and by whose will.
@@ -65,7 +67,7 @@ pub struct Outcome {
 pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outcome, CniError> {
     let mut tries = 1;
     loop {
-        let mut ends = Ends::open(target.netns, target.attachment)?;
+        let mut ends = Ends::open(target.netns, target.attachment, target.host_names)?;
         let job = Job::new(&ends, wish, &target.attachment.ifname)?;
         match job.apply(&mut ends, wish.mark, log) {
             Ok(()) => return Ok(job.outcome(&ends)),
@@ -105,7 +107,8 @@ impl Job {
         let limited = wish.limited(ends);
         let decision = if limited == [false; 2] {
             // Both ends are to be cleared, which any way does.
-            Decision { way: Way::Pod, reason: "nothing is limited".into() }
+            let way = if ends.pod.is_some() { Way::Pod } else { Way::HostHooks };
+            Decision { way, reason: "nothing is limited".into() }
         } else {
             decide(settings, ifname, &ends.facts(limited))
                 .map_err(|refusal| CniError::new(Code::Conflict, refusal.to_string()))?
