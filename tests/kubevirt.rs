@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test file")]
 
 mod common;
+#[cfg(feature = "node")]
+mod doctored;
 
 use common::attached::{assert_limits, assert_nothing_left, assert_verbs, wait_for_the_network};
 use common::{Call, Interface, Lab, Ns, Pod, Way};
@@ -116,5 +118,22 @@ fn the_masquerade_binding_of_kubevirt_keeps_the_limit_of_the_machine() {
         // then the limit holds the machine, and the verbs find it
         add.clone().verb("CHECK").ok();
         assert_verbs(&pod, way, &add, &pod.eth0, &vm);
+    }
+}
+
+#[test]
+#[cfg(feature = "node")]
+fn set_changes_the_limit_of_a_machine_that_is_bound_by_a_bridge() {
+    for limits in [("10M", "10M"), ("", "")] {
+        // given a machine that the runtime knows as a pod, with a limit from its ADD and without
+        let Some(node) = doctored::Node::open() else { return };
+        let (pod, vm) = (node.pod("vm", Way::Root, limits), node.lab.empty_pod());
+        let bound = bind_by_bridge(&pod, &vm);
+        // when a person sets another one
+        let [cache, net] = ["cache", "net.d"].map(|name| node.folder.file(name));
+        let set = [doctored::NODE, "set", "shop/vm", "--ingress", "50M", "--egress", "50M"];
+        node.lab.run(&[&set[..], &["--cache-dir", &cache, "--net-dir", &net]].concat());
+        // then it is on the machine's link
+        assert_limits(&pod, Way::Root, &bound, 50 * M, &vm);
     }
 }
