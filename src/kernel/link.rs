@@ -1,4 +1,4 @@
-//! Links: look one up, create, label and remove IFBs, and find a pod's host interface.
+//! Links: look one up, create, label and remove IFBs, and find both ends of a pod's link.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -64,8 +64,14 @@ impl Link {
     }
 
     /// A kind whose two ends are a pair, one of which may be in a pod.
-    fn is_pair(&self) -> bool {
+    pub fn is_pair(&self) -> bool {
         matches!(self.kind.as_deref(), Some("veth" | "netkit"))
+    }
+
+    /// Whether the peer is in the namespace of this number. The kernel says so of its own pairs
+    /// (rtnl_fill_link_netnsid in net/core/rtnetlink.c), so a pod cannot claim it.
+    pub fn has_peer_in(&self, namespace: Option<i32>) -> bool {
+        self.is_pair() && namespace.is_some() && self.peer_namespace == namespace
     }
 }
 
@@ -94,6 +100,9 @@ fn get_by_index(index: u32) -> Request {
 /// # Errors
 /// What the kernel said.
 pub fn by_names(socket: &mut Socket, names: &[&str]) -> Result<Vec<Option<Link>>, KernelError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
     let requests = names.iter().map(|name| get_by_name(name)).collect();
     socket.exchange(requests)?.into_iter().map(first).collect()
 }
@@ -127,25 +136,38 @@ pub(super) fn first(answer: Answer) -> Result<Option<Link>, KernelError> {
 /// # Errors
 /// What the kernel said.
 pub fn all_ifbs(socket: &mut Socket) -> Result<Vec<Link>, KernelError> {
+    let links = list(socket, "the IFBs", Some(InfoKind::Ifb))?;
+    // A kernel that does not filter sends all links.
+    Ok(links.into_iter().filter(|link| link.kind.as_deref() == Some("ifb")).collect())
+}
+
+/// All links of the namespace: a dump, so only where a link cannot be found by its name or index. It
+/// may lack some, as [`all_ifbs`].
+///
+/// # Errors
+/// What the kernel said.
+pub fn all(socket: &mut Socket) -> Result<Vec<Link>, KernelError> {
+    list(socket, "the interfaces", None)
+}
+
+fn list(socket: &mut Socket, what: &str, kind: Option<InfoKind>) -> Result<Vec<Link>, KernelError> {
     let dump = socket.dump(|| {
         let mut message = LinkMessage::default();
-        let kind = LinkInfo::Kind(InfoKind::Ifb);
-        message.attributes.push(LinkAttribute::LinkInfo(vec![kind]));
+        let info = kind.clone().map(|kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+        message.attributes.extend(info);
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let message = RouteNetlinkMessage::GetLink(message);
-        Request { doing: "list the IFBs".into(), flags: DUMP, message }
+        Request { doing: format!("list {what}"), flags: DUMP, message }
     });
     let payloads = match dump {
         Err(KernelError::Interrupted { partial, .. }) => partial,
         other => other?,
     };
-    let links = payloads.iter().filter_map(|payload| Link::parse(payload));
-    // A kernel that does not filter sends all links.
-    Ok(links.filter(|link| link.kind.as_deref() == Some("ifb")).collect())
+    Ok(payloads.iter().filter_map(|payload| Link::parse(payload)).collect())
 }
 
-/// The host's end of a pod's link, in the namespace of `host`; `None` where there is none. With it, in
-/// the same send, the host's links of these names; none are looked up where there can be no host end.
+/// The host's end of the link of `container` in the pod, in the namespace of `host`; `None` where there
+/// is none. With it, in the same send, the host's links of these names.
 ///
 /// The pod says which index its peer has, and a pod could have moved either end. So the host's
 /// link must name the pod's as its peer, and the pod's namespace as the peer's.
@@ -155,22 +177,46 @@ pub fn all_ifbs(socket: &mut Socket) -> Result<Vec<Link>, KernelError> {
 pub fn host_end(
     host: &mut Socket,
     namespace: &NetNs,
-    container: &Link,
+    container: Option<&Link>,
     names: &[&str],
 ) -> Result<(Option<Link>, Vec<Option<Link>>), KernelError> {
-    let nothing = || (None, names.iter().map(|_| None).collect());
-    let (true, Some(index)) = (container.is_pair(), container.peer) else { return Ok(nothing()) };
-    let mut requests = vec![get_by_index(index), get_namespace_id(namespace)];
+    let pair = container.filter(|link| link.is_pair()).and_then(|link| Some((link, link.peer?)));
+    let mut requests = Vec::new();
+    if let Some((_, index)) = pair {
+        requests.extend([get_by_index(index), get_namespace_id(namespace)]);
+    }
     requests.extend(names.iter().map(|name| get_by_name(name)));
+    if requests.is_empty() {
+        return Ok((None, Vec::new()));
+    }
     let mut answers = host.exchange(requests)?.into_iter();
     let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new()));
-    let (link, namespace_id) = (first(next())?, next());
-    let points_back = |link: &Link| link.is_pair() && link.peer == Some(container.index);
-    let Some(link) = link.filter(points_back) else { return Ok(nothing()) };
-    if link.peer_namespace != namespace_id_of(namespace_id)? {
-        return Ok(nothing());
+    let mut link = None;
+    if let Some((container, _)) = pair {
+        let (peer, namespace_id) = (first(next())?, next());
+        link = peer.filter(|link| link.is_pair() && link.peer == Some(container.index));
+        if let Some(peer) = &link
+            && !peer.has_peer_in(namespace_id_of(namespace_id)?)
+        {
+            link = None;
+        }
     }
-    Ok((Some(link), answers.map(first).collect::<Result<_, _>>()?))
+    Ok((link, answers.map(first).collect::<Result<_, _>>()?))
+}
+
+/// The pod's end of the link of `host`, by its index and so whatever its name; `None` where it is not
+/// in the pod's namespace, which the host knows by the number `namespace`.
+///
+/// # Errors
+/// What the kernel said.
+pub fn pod_end(
+    pod: &mut Socket,
+    namespace: Option<i32>,
+    host: &Link,
+) -> Result<Option<Link>, KernelError> {
+    let Some(index) = host.peer.filter(|_| host.has_peer_in(namespace)) else { return Ok(None) };
+    let link = by_index(pod, index)?;
+    Ok(link.filter(|link| link.is_pair() && link.peer == Some(host.index)))
 }
 
 /// Asks for the number by which the namespace of the socket knows another one.
@@ -185,7 +231,6 @@ fn get_namespace_id(other: &NetNs) -> Request {
 ///
 /// # Errors
 /// What the kernel said.
-#[cfg(feature = "node")]
 pub fn namespace_id(host: &mut Socket, other: &NetNs) -> Result<Option<i32>, KernelError> {
     namespace_id_of(host.request(get_namespace_id(other)))
 }

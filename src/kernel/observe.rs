@@ -6,7 +6,9 @@ use super::filter;
 use super::link::{self, Link};
 use super::qdisc;
 use super::socket::Socket;
-use crate::shaping::site::{Filter, Hook, HookKind, Ifb, IfbState, Observed, Root, Side, Site};
+use crate::shaping::site::{
+    Filter, Hook, HookKind, Ifb, IfbState, Observed, Owner, Root, Side, Site,
+};
 
 /// What the kernel has at `site`, whose interface has this index in the namespace of `socket`.
 /// Index 0 is no interface, as where a pod's veth is gone: then only the IFBs are looked for.
@@ -114,6 +116,23 @@ fn read_leaves(
         (state.leaf, state.leaf_handle) = qdisc::leaf_of(answer)?;
     }
     Ok(())
+}
+
+/// Indexes of the interfaces that filters of pod-bandwidth on `link` redirect to, whichever
+/// attachment made them. Nothing for an interface without hooks.
+///
+/// # Errors
+/// What the kernel said.
+pub fn redirect_targets(socket: &mut Socket, link: &Link) -> Result<Vec<u32>, KernelError> {
+    let mut targets = Vec::new();
+    for hook in Hook::ALL {
+        let filters = filters(socket, link.index, (hook, HookKind::Clsact), &link.name)?;
+        targets.extend(filters.iter().filter_map(|filter| match filter.owner {
+            Owner::Ours { target, .. } => target,
+            Owner::Other(_) | Owner::Foreign { .. } => None,
+        }));
+    }
+    Ok(targets)
 }
 
 /// The filters of one hook, in the order in which they are asked; an egress side that a plain

@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::cache::{Attached, PLUGIN};
+use crate::cni::result::host_interfaces;
+use crate::plugin::reconcile::Target;
 use crate::policy::{Limits, PolicyError, Settings};
 use crate::shaping::Attachment;
 
@@ -45,6 +47,8 @@ pub struct Call {
     pub attachment: Attachment,
     /// The pod's network namespace.
     pub netns: PathBuf,
+    /// The interfaces on the host that the cached result names.
+    pub host_names: Vec<String>,
     /// The node's settings.
     pub settings: Settings,
     entry: Map<String, Value>,
@@ -86,10 +90,16 @@ impl Call {
                 pod: attached.pod(),
             },
             netns,
+            host_names: host_interfaces(&attached.result, &attached.ifname),
             settings: Settings::read(&entry)?,
             entry,
             capability_args: attached.capability_args.clone(),
         })
+    }
+
+    /// What is to be reconciled.
+    pub fn target(&self) -> Target<'_> {
+        Target { attachment: &self.attachment, netns: &self.netns, host_names: &self.host_names }
     }
 
     /// The limits of a pod with these annotations.

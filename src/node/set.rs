@@ -15,7 +15,7 @@ use super::call::{self, Call, CallError, Folders};
 use crate::kernel::{KernelError, probe};
 use crate::log::Log;
 use crate::plugin::error::ReconcileError;
-use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
+use crate::plugin::reconcile::{Keep, Outcome, Wish, reconcile};
 use crate::policy::{LogLevel, LogSettings, PolicyError};
 use crate::shaping::Mark;
 use crate::shaping::bucket::Bucket;
@@ -159,7 +159,7 @@ fn set_one(call: &Call, options: &Options) -> Result<Outcome, SetError> {
         (call.limits_by_hand(&annotations)?, Mark::Hand, keeps)
     };
     let wish = Wish { settings: &call.settings, limits, mark, keeps, sources: None };
-    let target = Target { attachment: &call.attachment, netns: &call.netns };
+    let target = call.target();
     // What was done is printed at the end; what is odd goes to standard error.
     let settings = LogSettings { file: None, level: LogLevel::Warn };
     Ok(reconcile(target, &wish, &Log::open(&settings, options.pod.clone()))?)

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::reconcile::{Keep, Target, Wish, reconcile};
-use super::{attachment, del, netns};
+use super::{attachment, del, host_names, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::log::Log;
@@ -22,7 +22,11 @@ pub(super) fn add(request: &Request, log: &Log) -> Result<String, CniError> {
             log.warn(&error.to_string());
         }
     } else {
-        let target = Target { attachment: &attachment(request), netns: netns(request) };
+        let target = Target {
+            attachment: &attachment(request),
+            netns: netns(request),
+            host_names: &host_names(request),
+        };
         let keeps = [Keep::Nothing; 2];
         let sources = Some(sources);
         let wish = Wish { settings: &settings, limits, mark: Mark::Added, keeps, sources };

@@ -6,7 +6,7 @@
 use super::add::prev_result;
 use super::ends::Ends;
 use super::reconcile::{Job, Keep, Wish, another_entry};
-use super::{attachment, netns};
+use super::{attachment, host_names, netns};
 use crate::cni::error::Code;
 use crate::cni::{CniError, Request};
 use crate::log::Log;
@@ -21,7 +21,7 @@ pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
-    let ends = Ends::open(netns(request), &attachment(request))?;
+    let ends = Ends::open(netns(request), &attachment(request), &host_names(request))?;
     if let Some(first) = ends.another_entry(SourceKinds::of_entry(&request.config)) {
         let is_fine = limits.is_empty();
         log.info(&format!("the limits are those of the entry with {first}"));
@@ -63,7 +63,10 @@ pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
             let broken = findings.broken.join("; ");
             failed(&format!("placement {way}: {broken}; call ADD to repair"))
         }
-        None if taken.is_empty() => failed("the pod has no interface on the host any more"),
+        None if taken.is_empty() => failed(match &ends.pod {
+            Some(_) => "the pod has no interface on the host any more",
+            None => "the interface was moved out of the pod",
+        }),
         None => failed(&format!("ADD cannot repair them: {}", taken.join("; "))),
     })
 }

@@ -5,14 +5,15 @@
 //! the pod goes with its namespace.
 
 use super::ends::{End, Ends};
-use super::{TRIES, attachment, netns};
+use super::find::Redirects;
+use super::{TRIES, attachment, host_names, netns};
 use crate::cni::{CniError, Request};
 use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
-use crate::kernel::{KernelError, Socket, link};
+use crate::kernel::{KernelError, Link, Socket, link};
 use crate::log::Log;
 use crate::policy::SourceKinds;
-use crate::shaping::identity::{Tag, alias_field};
+use crate::shaping::identity::Tag;
 use crate::shaping::plan::plan;
 use crate::shaping::site::Hook;
 use crate::shaping::{Shape, Side, Site};
@@ -54,13 +55,13 @@ fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Le
     let attachment = attachment(request);
     let mut left = Left::default();
     if request.environment.netns.is_some() {
-        match Ends::open(netns(request), &attachment) {
+        match Ends::open(netns(request), &attachment, &host_names(request)) {
             Ok(mut ends) => {
                 if let Some(first) = sources.and_then(|own| ends.another_entry(own)) {
                     log.info(&format!("the limits of the entry with {first} stay"));
                     return left;
                 }
-                left.pod = ends.pod.clear();
+                left.pod = ends.pod.as_mut().map(End::clear).unwrap_or_default();
                 if let Some(host) = &mut ends.host {
                     left.host = host.clear().into_iter().map(CniError::from).collect();
                     return left;
@@ -76,7 +77,8 @@ fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Le
     }
     match Socket::open() {
         Ok(mut host) => {
-            left.host.extend(sweep(&mut host, attachment.tag()).into_iter().map(CniError::from));
+            let errors = sweep(&mut host, attachment.tag(), &mut <_>::default());
+            left.host.extend(errors.into_iter().map(CniError::from));
         }
         Err(error) => left.host.push(error.into()),
     }
@@ -94,25 +96,20 @@ impl End {
     }
 }
 
-/// Removes the host's IFBs of an attachment's tag, and what points at them. The alias says which
-/// interface redirects to them.
-pub(super) fn sweep(host: &mut Socket, tag: Tag) -> Vec<KernelError> {
-    sweep_or_error(host, tag).unwrap_or_else(|error| vec![error])
+/// Removes the host's IFBs of an attachment's tag, and the filters that point at them.
+pub(super) fn sweep(host: &mut Socket, tag: Tag, redirects: &mut Redirects) -> Vec<KernelError> {
+    sweep_or_error(host, tag, redirects).unwrap_or_else(|error| vec![error])
 }
 
-fn sweep_or_error(host: &mut Socket, tag: Tag) -> Result<Vec<KernelError>, KernelError> {
+fn sweep_or_error(
+    host: &mut Socket,
+    tag: Tag,
+    redirects: &mut Redirects,
+) -> Result<Vec<KernelError>, KernelError> {
     let names = Site::of_tag(Side::Host, tag, "");
-    let mut device = None;
-    for hook in Hook::ALL {
-        let alias = link::by_name(host, names.ifb(hook))?.and_then(|ifb| ifb.alias);
-        let named = alias.as_deref().and_then(|alias| alias_field(alias, "dev"));
-        device = device.or(named.map(str::to_string));
-    }
-    let link = match &device {
-        Some(device) => link::by_name(host, device)?,
-        None => None,
-    };
-    let link = link.unwrap_or_default();
+    let ifbs = link::by_names(host, &Hook::ALL.map(|hook| names.ifb(hook)))?;
+    let ifbs: Vec<Link> = ifbs.into_iter().flatten().collect();
+    let link = redirects.find_by_alias(host, &ifbs)?.unwrap_or_default();
     let site = Site::of_tag(Side::Host, tag, &link.name);
     // Index 0 is no interface: then only the IFBs are there to be seen.
     let mut observed = observe(host, &site, link.index)?;

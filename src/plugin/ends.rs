@@ -1,8 +1,12 @@
 //! The two ends of a pod's link: sockets, interfaces, and what is there.
+//!
+//! The link is the one whose interface in the pod is named CNI_IFNAME, if nothing contradicts that;
+//! else the one that [`Found::search`] finds. The usual case costs no request of its own.
 
 use std::path::Path;
 
 use super::error::OpenError;
+use super::find::{Found, Room};
 use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::observe::observe_beside;
@@ -17,6 +21,10 @@ use crate::shaping::{Attachment, Bucket, Observed, Shape, Side, Site, TbfState};
 /// Devices that only a BPF data plane makes: Calico's eBPF data plane and Cilium.
 const BPF_DATA_PLANE_DEVICES: [&str; 3] = ["bpfin.cali", "cilium_host", "cilium_net"];
 
+/// Why nothing can be done inside the pod.
+const NO_POD_END: &str = "the interface was moved out of the pod's network namespace (CNI_NETNS), so \
+    its limits can only be held on the host";
+
 /// One end, as it was observed.
 pub(super) struct End {
     pub(super) socket: Socket,
@@ -25,40 +33,52 @@ pub(super) struct End {
     pub(super) observed: Observed,
 }
 
-/// Both ends; a pod without a veth has no host end.
+/// Both ends, at least one of them. A pod's interface that is not one of a pair has no host end; one that
+/// was moved into another namespace after ADD has no end in the pod.
 pub(super) struct Ends {
-    pub(super) pod: End,
+    pub(super) pod: Option<End>,
     pub(super) host: Option<End>,
     pub(super) bpf_data_plane: Option<&'static str>,
 }
 
 impl Ends {
-    /// Opens and observes both ends of an attachment.
-    pub(super) fn open(netns: &Path, attachment: &Attachment) -> Result<Self, OpenError> {
+    /// Opens and observes both ends of an attachment. `host_names` are the interfaces on the host that
+    /// prevResult names for it.
+    pub(super) fn open(
+        netns: &Path,
+        attachment: &Attachment,
+        host_names: &[String],
+    ) -> Result<Self, OpenError> {
         let namespace = open_namespace(netns)?;
         let mut host = Socket::open()?;
         let mut pod = Socket::open_in(&namespace)?;
         let name = &attachment.ifname;
         let [ingress, egress] = &Site::ifb_names(Side::Pod, attachment);
         let mut links = link::by_names(&mut pod, &[name, ingress, egress])?.into_iter();
-        let pod_link = links.next().flatten().ok_or_else(|| KernelError::NoDevice {
-            name: name.clone(),
-            place: "the pod's network namespace (CNI_NETNS)",
-        })?;
-        let pod_ifbs = Hook::ALL.map(|_| links.next().flatten());
+        let pod_link = links.next().flatten();
+        let mut pod = Room { socket: pod, ifbs: Hook::ALL.map(|_| links.next().flatten()) };
 
         let [ingress, egress] = &Site::ifb_names(Side::Host, attachment);
         let names = [&[ingress.as_str(), egress], &BPF_DATA_PLANE_DEVICES[..]].concat();
-        let (host_link, links) = link::host_end(&mut host, &namespace, &pod_link, &names)?;
+        let (host_link, links) = link::host_end(&mut host, &namespace, pod_link.as_ref(), &names)?;
         let mut links = links.into_iter();
-        let host_ifbs = Hook::ALL.map(|_| links.next().flatten());
+        let mut host = Room { socket: host, ifbs: Hook::ALL.map(|_| links.next().flatten()) };
         let bpf_data_plane = BPF_DATA_PLANE_DEVICES.into_iter().zip(links);
         let bpf_data_plane = bpf_data_plane.filter_map(|(name, link)| link.map(|_| name)).next();
-        let host = match host_link {
-            Some(link) => Some(End::observe(host, Side::Host, link, host_ifbs, attachment)?),
-            None => None,
+
+        let mut found = Found { pod: pod_link, host: host_link };
+        if !found.is_sure(&host, &pod, host_names) {
+            found = found.search(&mut host, &mut pod, &namespace, host_names)?;
+        }
+        let end = |side, link: Option<Link>, room| {
+            link.map(|link| End::observe(side, link, room, attachment)).transpose()
         };
-        let pod = End::observe(pod, Side::Pod, pod_link, pod_ifbs, attachment)?;
+        let host = end(Side::Host, found.host, host)?;
+        let pod = end(Side::Pod, found.pod, pod)?;
+        if host.is_none() && pod.is_none() {
+            let place = "the pod's network namespace (CNI_NETNS)";
+            return Err(KernelError::NoDevice { name: name.clone(), place }.into());
+        }
         Ok(Self { pod, host, bpf_data_plane })
     }
 
@@ -66,7 +86,7 @@ impl Ends {
     pub(super) fn facts(&self, limited: [bool; 2]) -> Facts<'_> {
         Facts {
             host: self.host.as_ref().map(|end| (end.site.device.as_str(), &end.observed)),
-            pod: &self.pod.observed,
+            pod: self.pod.as_ref().map(|end| &end.observed),
             bpf_data_plane: self.bpf_data_plane,
             limited,
         }
@@ -82,44 +102,49 @@ impl Ends {
             (_, Way::HostRoot) => settings.host_ingress != HostIngress::Hooks,
             (_, Way::HostHooks) => settings.host_ingress != HostIngress::Root,
         };
-        let is_there = |way: &Way| way.side() == Side::Pod || self.host.is_some();
+        let is_there = |way: &Way| match way.side() {
+            Side::Pod => self.pod.is_some(),
+            Side::Host => self.host.is_some(),
+        };
         Way::ALL.into_iter().filter(is_allowed).filter(is_there).collect()
     }
 
     /// The end that a way works at, and the other one.
     pub(super) fn at(&self, way: Way) -> Result<(&End, Option<&End>), CniError> {
-        match (way.side(), &self.host) {
-            (Side::Pod, host) => Ok((&self.pod, host.as_ref())),
-            (Side::Host, Some(host)) => Ok((host, Some(&self.pod))),
-            (Side::Host, None) => {
-                Err(CniError::new(Code::Conflict, "the pod has no interface on the host"))
-            }
-        }
+        let (end, other, missing) = match way.side() {
+            Side::Pod => (&self.pod, &self.host, NO_POD_END),
+            Side::Host => (&self.host, &self.pod, "the pod has no interface on the host"),
+        };
+        let end = end.as_ref().ok_or_else(|| CniError::new(Code::Conflict, missing))?;
+        Ok((end, other.as_ref()))
     }
 
     /// The TBF of ours that holds a direction, wherever it is.
     pub(super) fn found(&self, direction: Direction) -> Option<&TbfState> {
-        let ends = self.host.iter().chain([&self.pod]);
+        let ends = self.host.iter().chain(&self.pod);
         ends.flat_map(|end| end.tbfs()).find_map(|(of, tbf)| (of == direction).then_some(tbf))
+    }
+
+    fn both(&self) -> impl Iterator<Item = &End> {
+        self.host.iter().chain(&self.pod)
     }
 
     /// The sources of another entry of the list, if that one created what is here.
     pub(super) fn another_entry(&self, own: SourceKinds) -> Option<SourceKinds> {
-        let ends = self.host.iter().chain([&self.pod]);
-        let seen = ends.filter_map(|end| end.observed.sources());
-        seen.into_iter().find(|seen| seen.are_of_another_entry(own))
+        let mut seen = self.both().filter_map(|end| end.observed.sources());
+        seen.find(|seen| seen.are_of_another_entry(own))
     }
 
     /// What is created from here on carries these sources, else those that are recorded.
     pub(super) fn record(&mut self, sources: Option<SourceKinds>) {
-        for end in self.host.iter_mut().chain([&mut self.pod]) {
+        for end in self.host.iter_mut().chain(&mut self.pod) {
             end.site.sources = sources.or(end.observed.sources()).unwrap_or_default();
         }
     }
 
     /// Whether the limit of this direction was removed after ADD.
     pub(super) fn is_removed(&self, direction: Direction) -> bool {
-        self.host.iter().chain([&self.pod]).any(|end| end.observed.is_removed(direction))
+        self.both().any(|end| end.observed.is_removed(direction))
     }
 
     /// Whether the host's end has a TBF of this attachment, or the trace of one.
@@ -130,11 +155,11 @@ impl Ends {
 
     /// As [`Ends::at`], to work on them.
     pub(super) fn at_mut(&mut self, way: Way) -> Option<(&mut End, Option<&mut End>)> {
-        match (way.side(), &mut self.host) {
-            (Side::Pod, host) => Some((&mut self.pod, host.as_mut())),
-            (Side::Host, Some(host)) => Some((host, Some(&mut self.pod))),
-            (Side::Host, None) => None,
-        }
+        let (end, other) = match way.side() {
+            Side::Pod => (&mut self.pod, &mut self.host),
+            Side::Host => (&mut self.host, &mut self.pod),
+        };
+        Some((end.as_mut()?, other.as_mut()))
     }
 }
 
@@ -147,12 +172,12 @@ impl End {
     }
 
     fn observe(
-        mut socket: Socket,
         side: Side,
         link: Link,
-        ifbs: [Option<Link>; 2],
+        room: Room,
         attachment: &Attachment,
     ) -> Result<Self, KernelError> {
+        let Room { mut socket, ifbs } = room;
         let site = Site::new(side, &link.name, attachment);
         let observed = observe_beside(&mut socket, &site, link.index, ifbs)?;
         Ok(Self { socket, link, site, observed })

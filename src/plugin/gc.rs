@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::del::sweep;
 use super::error::code_of;
+use super::find::Redirects;
 use crate::cni::{CniError, Request};
 use crate::kernel::{Socket, link};
 use crate::log::Log;
@@ -37,9 +38,10 @@ pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {
         })
         .collect();
     let mut errors = Vec::new();
+    let mut redirects = Redirects::default();
     for tag in stale {
         log.info(&format!("removing the IFBs of a stale attachment (…{tag})"));
-        errors.extend(sweep(&mut host, tag));
+        errors.extend(sweep(&mut host, tag, &mut redirects));
     }
     let Some(first) = errors.first() else { return Ok(()) };
     let code = code_of(first);

@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::del::sweep;
-use crate::kernel::observe::observe;
+use super::find::Redirects;
 use crate::kernel::{KernelError, Link, Socket, link};
-use crate::shaping::identity::{ALIAS_MAGIC, Tag, alias_field};
-use crate::shaping::site::{Hook, Owner};
-use crate::shaping::{Side, Site};
+use crate::shaping::identity::{ALIAS_MAGIC, Tag};
 
 /// IFBs that nothing redirects to, and that belong to no attachment that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +34,11 @@ pub fn leaks(host: &mut Socket, known: &BTreeSet<Tag>) -> Result<Vec<Leak>, Kern
         }
     }
     let mut leaks = Vec::new();
+    let mut redirects = Redirects::default();
     for (tag, ifbs) in by_tag {
-        let alias = ifbs.iter().find_map(|ifb| ifb.alias.clone()).unwrap_or_default();
-        if !is_used(host, tag, &alias)? {
+        // Where one redirects to it its pod may well be alive, whatever the list of attachments lacks.
+        if redirects.find_by_alias(host, &ifbs)?.is_none() {
+            let alias = ifbs.iter().find_map(|ifb| ifb.alias.clone()).unwrap_or_default();
             let indexes = ifbs.iter().map(|ifb| ifb.index).collect();
             leaks.push(Leak { tag, indexes, alias });
         }
@@ -46,20 +46,7 @@ pub fn leaks(host: &mut Socket, known: &BTreeSet<Tag>) -> Result<Vec<Leak>, Kern
     Ok(leaks)
 }
 
-/// Whether the interface that the alias names redirects to one of these IFBs. Then its pod may well
-/// be alive, whatever the list of attachments lacks.
-fn is_used(host: &mut Socket, tag: Tag, alias: &str) -> Result<bool, KernelError> {
-    let Some(device) = alias_field(alias, "dev") else { return Ok(false) };
-    let Some(link) = link::by_name(host, device)? else { return Ok(false) };
-    let observed = observe(host, &Site::of_tag(Side::Host, tag, device), link.index)?;
-    let ifbs = Hook::ALL.map(|hook| observed.ifb_index(hook));
-    Ok(observed.filters.iter().flatten().any(|filter| match filter.owner {
-        Owner::Ours { target: Some(target), .. } => ifbs.contains(&Some(target)),
-        _ => false,
-    }))
-}
-
 /// Removes one. Returns what could not be removed.
 pub fn remove(host: &mut Socket, leak: &Leak) -> Vec<KernelError> {
-    sweep(host, leak.tag)
+    sweep(host, leak.tag, &mut <_>::default())
 }

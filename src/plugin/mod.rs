@@ -6,6 +6,7 @@ mod check;
 mod del;
 mod ends;
 pub mod error;
+mod find;
 mod gc;
 pub mod leak;
 pub mod reconcile;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::cni::error::Code;
 use crate::cni::request::INPUT_BYTES_MAX;
+use crate::cni::result::host_interfaces;
 use crate::cni::{CniError, Command, Environment, Request, version};
 use crate::log::Log;
 use crate::policy::{LogSettings, Settings};
@@ -141,4 +143,12 @@ fn attachment(request: &Request) -> Attachment {
         ifname: request.environment.ifname.clone(),
         pod: request.environment.args.pod(),
     }
+}
+
+/// The interfaces on the host that prevResult names for this attachment.
+fn host_names(request: &Request) -> Vec<String> {
+    let result = request.prev_result.as_ref().map(|result| serde_json::from_str(result.get()));
+    // A result that this cannot be read from goes through all the same, and names nothing.
+    let result: serde_json::Value = result.and_then(Result::ok).unwrap_or_default();
+    host_interfaces(&result, &request.environment.ifname)
 }

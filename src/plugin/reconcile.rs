@@ -19,7 +19,7 @@ use crate::shaping::{Attachment, Bucket, Conflict, Mark, Shape};
 use crate::text::shorten;
 
 /// Most characters of a reason in a line of the log.
-const REASON: usize = 60;
+const REASON: usize = 72;
 
 /// An attachment, and the network namespace that it is in.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub struct Target<'a> {
     pub attachment: &'a Attachment,
     /// Path of the namespace.
     pub netns: &'a Path,
+    /// The interfaces on the host that the result of the plugins before names for it, if it is known.
+    pub host_names: &'a [String],
 }
 
 /// What an attachment is to have, and by whose will.
@@ -99,7 +101,7 @@ fn reconcile_once(
     wish: &Wish<'_>,
     log: &Log,
 ) -> Result<Outcome, ReconcileError> {
-    let mut ends = Ends::open(target.netns, target.attachment)?;
+    let mut ends = Ends::open(target.netns, target.attachment, target.host_names)?;
     ends.record(wish.sources);
     let job = Job::new(&ends, wish, &target.attachment.ifname)?;
     job.apply(&mut ends, wish.mark, log)?;
@@ -134,7 +136,8 @@ impl Job {
         let limited = wish.limited(ends);
         let decision = if limited == [false; 2] {
             // Both ends are to be cleared, which any way does; traces come where the limits were.
-            let way = if ends.is_on_host() { Way::HostHooks } else { Way::Pod };
+            let is_on_host = ends.is_on_host() || ends.pod.is_none();
+            let way = if is_on_host { Way::HostHooks } else { Way::Pod };
             Decision { way, reason: "nothing is limited".into() }
         } else {
             decide(settings, ifname, &ends.facts(limited))

@@ -88,8 +88,8 @@ impl Way {
 pub struct Facts<'a> {
     /// The host interface's name and state, where the pod has one.
     pub host: Option<(&'a str, &'a Observed)>,
-    /// The state of the pod's own interface.
-    pub pod: &'a Observed,
+    /// The state of the pod's own interface, unless that was moved out of the pod.
+    pub pod: Option<&'a Observed>,
     /// A device that only a BPF data plane makes, where one was seen.
     pub bpf_data_plane: Option<&'a str>,
     /// The directions that have a limit.
@@ -207,7 +207,7 @@ fn automatic_host(settings: &Settings, facts: &Facts) -> Result<(Way, String), S
     // Who names the way has it; the plan goes on, and the filter is named.
     let is_asked_for = settings.host_ingress != HostIngress::Auto;
     match shadow(way, settings, facts, device, observed) {
-        Some(shadow) if !is_asked_for && is_free_pod(settings, facts) => Err(shadow.to_string()),
+        Some(shadow) if !is_asked_for && is_free_pod(settings, facts) => Err(shadow.place()),
         _ => Ok((way, why)),
     }
 }
@@ -227,7 +227,8 @@ fn shadow(
 
 /// Whether the pod's end has room for the limits, with no filter before them.
 fn is_free_pod(settings: &Settings, facts: &Facts) -> bool {
-    let (pod, is_all) = (facts.pod, settings.scope.is_all());
+    let Some(pod) = facts.pod else { return false };
+    let is_all = settings.scope.is_all();
     let hooks = Way::Pod.hooks(&settings.scope, facts.limited);
     let lacks_root =
         is_all && facts.limits(Direction::Egress) && matches!(pod.root, Root::Foreign(_));

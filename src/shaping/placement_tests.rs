@@ -49,7 +49,8 @@ fn choose_beside(
     observed: &Observed,
     limited: [bool; 2],
 ) -> Way {
-    let facts = Facts { host: Some((device, observed)), pod, bpf_data_plane: None, limited };
+    let (host, pod) = (Some((device, observed)), Some(pod));
+    let facts = Facts { host, pod, bpf_data_plane: None, limited };
     decide(settings, "eth0", &facts).unwrap().way
 }
 
@@ -180,11 +181,12 @@ fn a_bpf_data_plane_or_a_pod_without_a_veth_is_shaped_inside() {
     let observed = free();
     let cilium = Facts {
         host: Some(("lxc1", &observed)),
-        pod: &observed,
+        pod: Some(&observed),
         bpf_data_plane: Some("cilium_host"),
         limited: [true, true],
     };
-    let macvlan = Facts { host: None, pod: &observed, bpf_data_plane: None, limited: [true, true] };
+    let macvlan = Facts { host: None, ..cilium };
+    let macvlan = Facts { bpf_data_plane: None, ..macvlan };
     for (facts, words) in [(cilium, "cilium_host"), (macvlan, "no veth")] {
         let decision = decide(&auto(), "eth0", &facts).unwrap();
         assert_eq!(decision.way, Way::Pod);
@@ -224,7 +226,8 @@ fn a_host_that_is_asked_for_and_cannot_be_is_refused_in_words() {
         (Some(("veth1", &guarded)), &["veth1", "BPF", "policy", "\"pod\""]),
     ] {
         let pod = &free();
-        let facts = Facts { host: observed, pod, bpf_data_plane: None, limited: [true, true] };
+        let facts =
+            Facts { host: observed, pod: Some(pod), bpf_data_plane: None, limited: [true, true] };
         let text = decide(&host, "eth0", &facts).unwrap_err().to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
     }

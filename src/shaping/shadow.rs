@@ -25,6 +25,12 @@ pub struct Shadow {
 }
 
 impl Shadow {
+    /// What it is and where, short enough for a reason.
+    pub fn place(&self) -> String {
+        let Self { device, hook, kind, pref, .. } = self;
+        format!("{kind} filter (pref {pref}) on the {hook} of {device}")
+    }
+
     /// The protocol as `tc` prints it.
     pub fn protocol(&self) -> String {
         match self.protocol {

@@ -14,6 +14,7 @@
     reason = "a helper that cannot go on fails the test"
 )]
 
+pub mod attached;
 mod call;
 mod damage;
 mod guard;

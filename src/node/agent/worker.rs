@@ -12,7 +12,7 @@ use crate::node::cache::{Attached, Cache};
 use crate::node::call::{Call, CallError, Folders};
 use crate::node::metrics::AgentMetrics;
 use crate::plugin::error::ReconcileError;
-use crate::plugin::reconcile::{Keep, Outcome, Target, Wish, reconcile};
+use crate::plugin::reconcile::{Keep, Outcome, Wish, reconcile};
 use crate::policy::{Direction, Limits};
 use crate::shaping::identity::Tag;
 use crate::shaping::{Mark, Side};
@@ -217,7 +217,7 @@ impl Known {
         let keeps = [keep(Direction::Ingress), keep(Direction::Egress)];
         let wish =
             Wish { settings: &call.settings, limits, mark: Mark::Agent, keeps, sources: None };
-        let target = Target { attachment: &call.attachment, netns: &call.netns };
+        let target = call.target();
         let outcome = reconcile(target, &wish, log).map_err(Trouble::Reconcile)?;
         self.limits = Some(limits);
         let holds = outcome.buckets.ingress.is_some() || outcome.buckets.egress.is_some();
