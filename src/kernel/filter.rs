@@ -164,7 +164,7 @@ fn redirect_target(payload: &[u8]) -> Option<u32> {
     redirects.then(|| wire::u32_at(parms, 24)).flatten()
 }
 
-fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
+pub(super) fn parse(payload: &[u8], hook: Hook) -> Option<Filter> {
     let (handle, info) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 16)?);
     let attributes = payload.get(TCMSG_BYTES..)?;
     let kind = wire::text(wire::attribute(attributes, TCA_KIND)?);
@@ -227,7 +227,7 @@ fn ours(kind: &str, protocol: u16, options: &[u8]) -> Option<Owner> {
     Some(Owner::Ours { matches, target: Some(target), made_hook })
 }
 
-fn parms(action: &[u8]) -> Option<&[u8]> {
+pub(super) fn parms(action: &[u8]) -> Option<&[u8]> {
     wire::attribute(wire::attribute(action, TCA_ACT_OPTIONS)?, TCA_ACT_PARMS)
 }
 

@@ -15,7 +15,7 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
-    let ends = Ends::open(netns(request), &attachment(request))?;
+    let ends = Ends::open(netns(request), &attachment(request), settings.calico_qos)?;
     let mut found = Vec::new();
     let mut taken = Vec::new();
     for way in ends.ways(&settings) {

@@ -12,6 +12,7 @@ use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Socket, link};
 use crate::log::Log;
+use crate::policy::CalicoQos;
 use crate::shaping::identity::alias_field;
 use crate::shaping::plan::plan;
 use crate::shaping::site::Hook;
@@ -53,7 +54,8 @@ fn remove_once(request: &Request, log: &Log) -> Left {
     let attachment = attachment(request);
     let mut left = Left::default();
     if request.environment.netns.is_some() {
-        match Ends::open(netns(request), &attachment) {
+        // What Felix has there stays.
+        match Ends::open(netns(request), &attachment, CalicoQos::Keep) {
             Ok(mut ends) => {
                 left.pod = ends.pod.clear();
                 if let Some(host) = &mut ends.host {

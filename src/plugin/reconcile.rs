@@ -65,7 +65,8 @@ pub struct Outcome {
 pub fn reconcile(target: Target<'_>, wish: &Wish<'_>, log: &Log) -> Result<Outcome, CniError> {
     let mut tries = 1;
     loop {
-        let mut ends = Ends::open(target.netns, target.attachment)?;
+        let calico_qos = wish.settings.calico_qos;
+        let mut ends = Ends::open(target.netns, target.attachment, calico_qos)?;
         let job = Job::new(&ends, wish, &target.attachment.ifname)?;
         match job.apply(&mut ends, wish.mark, log) {
             Ok(()) => return Ok(job.outcome(&ends)),
