@@ -38,6 +38,19 @@ fn the_configuration_picks_the_way() {
             json!({"placementByPrefix": {"cali": "pod"}}),
             Way::Pod,
         ),
+        ("hooks by prefix", "nic0123", json!({"placementByPrefix": {"nic": "hooks"}}), Way::Hooks),
+        (
+            "root by prefix, on Calico's",
+            "cali12ab34cd56e",
+            json!({"placementByPrefix": {"cali": "root"}, "hostIngress": "hooks"}),
+            Way::Root,
+        ),
+        (
+            "auto by prefix",
+            "veth0",
+            json!({"placementByPrefix": {"veth": "auto", "v": "pod"}}),
+            Way::Root,
+        ),
         (
             "the longest prefix",
             "eni0123",

@@ -115,7 +115,12 @@ fn wrong_types_and_values_of_keys() {
         ("hostIngress", json!("leaf"), vec!["hostIngress", "leaf", "auto", "root", "hooks"]),
         ("hostIngress", json!(true), vec!["hostIngress"]),
         ("placementByPrefix", json!("eni"), vec!["placementByPrefix"]),
-        ("placementByPrefix", json!({"eni": "sideways"}), vec!["placementByPrefix", "sideways"]),
+        (
+            "placementByPrefix",
+            json!({"eni": "sideways"}),
+            vec!["placementByPrefix", "sideways", "auto", "host", "pod", "hooks", "root"],
+        ),
+        ("calicoQoS", json!("both"), vec!["calicoQoS", "both", "replace", "keep"]),
         ("latency", json!(-1), vec!["latency", "-1"]),
         ("latency", json!(2.5), vec!["latency", "2.5"]),
         ("latency", json!("25ms"), vec!["latency", "25ms"]),

@@ -364,7 +364,7 @@ fn filters_that_several_interfaces_share_are_seen() {
     let add = Call::add(&pod).limits("", "20M");
     let outcome = add.run();
     outcome.ok();
-    assert!(outcome.stderr.contains("pref 7,"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("(pref 7)"), "{}", outcome.stderr);
     assert_eq!(Shape::of(&pod, Way::Pod).rates(), (0, 20 * M));
     add.verb("DEL").ok();
     // and where it is insisted on, the kernel does not take our filter, and says so

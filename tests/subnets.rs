@@ -194,6 +194,10 @@ fn wrong_lists_are_refused_and_change_nothing() {
             ["unshapedSubnets", "shapedSubnets"],
         ),
         (json!({"shapedSubnets": ["10.0.0.0/8"], "hostIngress": "root"}), ["hostIngress", "root"]),
+        (
+            json!({"shapedSubnets": ["10.0.0.0/8"], "placementByPrefix": {"nic": "root"}}),
+            ["placementByPrefix.nic", "root"],
+        ),
     ] {
         let add = Call::add(&pod).limits("10M", "10M");
         let keys = keys.as_object().unwrap();

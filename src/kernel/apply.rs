@@ -1,6 +1,7 @@
 //! Apply: the steps of a plan as netlink requests, and back again where one of them fails.
 
 use super::error::KernelError;
+use super::felix;
 use super::filter;
 use super::link;
 use super::qdisc;
@@ -247,6 +248,10 @@ impl<'a> Applier<'a> {
             Step::DelTbf { place, .. } => qdisc::delete_tbf(self.index(*place)?, doing),
             Step::AddHook => qdisc::add_hook(self.device, doing),
             Step::DelHook => qdisc::delete_hook(self.device, doing),
+            Step::DelIngress(_) => {
+                self.hook = HookKind::None;
+                felix::delete_ingress(self.device, doing)
+            }
             Step::AddFilter { hook, rule, made_hook } => {
                 let target = self.target(*hook, *rule)?;
                 let Site { tag, sources, .. } = *self.site;
@@ -261,6 +266,7 @@ impl<'a> Applier<'a> {
             Step::DropFilter { hook, .. } => {
                 filter::list(self.device, *hook, kind, &self.site.device)
             }
+            Step::RestoreIngress(_) => felix::add_ingress(self.device, doing),
         })
     }
 }

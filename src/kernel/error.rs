@@ -102,13 +102,19 @@ impl KernelError {
     pub fn is_gone(&self) -> bool {
         matches!(self.errno(), Some(Errno::ENOENT | Errno::ENODEV))
             || matches!(self, Self::NoDevice { .. })
+            || self.explains("Parent Qdisc doesn't exist")
     }
 
-    /// The qdisc in this place has another handle or kind than the one asked for (tc_get_qdisc in
-    /// net/sched/sch_api.c).
-    pub fn is_other_qdisc(&self) -> bool {
+    /// An invalid argument, in words that begin so: EINVAL alone says too little. The texts are those of
+    /// tc_get_qdisc in net/sched/sch_api.c and __tcf_qdisc_find in cls_api.c.
+    fn explains(&self, begin: &str) -> bool {
         matches!(self, Self::Refused { errno: Errno::EINVAL, ext_ack: Some(text), .. }
-            if text == "Invalid handle" || text.starts_with("Invalid qdisc name"))
+            if text.starts_with(begin))
+    }
+
+    /// The qdisc in this place has another handle or kind than the one asked for.
+    pub fn is_other_qdisc(&self) -> bool {
+        self.explains("Invalid handle") || self.explains("Invalid qdisc name")
     }
 
     /// The kernel, as it is configured, lacks something that is needed.
@@ -166,11 +172,10 @@ impl KernelError {
 
     /// Somebody changed things between our look and our step: looking again may help.
     pub fn is_race(&self) -> bool {
-        !self.is_missing_feature()
-            && matches!(
-                self,
-                Self::Refused { errno: Errno::EEXIST | Errno::ENOENT | Errno::ENODEV, .. }
-            )
+        let is_refused = matches!(self, Self::Refused { .. });
+        let is_change = self.is_gone() || self.errno() == Some(Errno::EEXIST);
+        let is_other = self.is_other_qdisc();
+        !self.is_missing_feature() && is_refused && (is_change || is_other)
     }
 }
 

@@ -190,7 +190,7 @@ fn redirect_target(payload: &[u8]) -> Option<u32> {
 }
 
 /// `next` is what the dump shows behind it.
-fn parse(payload: &[u8], next: Option<&Vec<u8>>, hook: Hook) -> Option<Filter> {
+pub(super) fn parse(payload: &[u8], next: Option<&Vec<u8>>, hook: Hook) -> Option<Filter> {
     let (handle, info) = (wire::u32_at(payload, 8)?, wire::u32_at(payload, 16)?);
     let attributes = payload.get(TCMSG_BYTES..)?;
     let kind = wire::text(wire::attribute(attributes, TCA_KIND)?);
@@ -292,7 +292,7 @@ fn stamp(cookie: &[u8]) -> Stamp {
     Stamp { tag: SeenTag::Whole(Tag::of_bytes(*tag)), sources: SourceKinds::of_bits(sources) }
 }
 
-fn parms(action: &[u8]) -> Option<&[u8]> {
+pub(super) fn parms(action: &[u8]) -> Option<&[u8]> {
     wire::attribute(wire::attribute(action, TCA_ACT_OPTIONS)?, TCA_ACT_PARMS)
 }
 

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod bpf;
 mod collect;
 pub mod error;
+pub mod felix;
 pub mod filter;
 #[cfg(fuzzing)]
 #[doc(hidden)]

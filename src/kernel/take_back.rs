@@ -5,12 +5,14 @@
 
 use super::apply::Applier;
 use super::error::KernelError;
+use super::felix;
 use super::filter;
 use super::observe::filters;
+use super::qdisc;
 use crate::shaping::Rule;
 use crate::shaping::describe;
 use crate::shaping::plan::{Batch, Step};
-use crate::shaping::site::{Filter, Hook, HookKind, Owner};
+use crate::shaping::site::{FelixIngress, Filter, Hook, HookKind, Owner};
 use crate::shaping::undo::undo;
 
 impl Applier<'_> {
@@ -32,8 +34,10 @@ impl Applier<'_> {
                 _ => true,
             });
         }
-        let is_restored =
-            |batch: &Batch| matches!(batch[..], [Step::AddHook] | [Step::AddFilter { .. }]);
+        let is_restored = |batch: &Batch| {
+            use Step::{AddFilter, AddHook, RestoreIngress};
+            matches!(batch[..], [AddHook] | [AddFilter { .. }] | [RestoreIngress(_)])
+        };
         let (restored, batches) = batches.into_iter().partition::<Vec<_>, _>(is_restored);
         let restored: Batch = restored.into_iter().flatten().collect();
         errors.extend(self.restore_filters(&restored).err());
@@ -76,7 +80,12 @@ impl Applier<'_> {
                 return Ok(false);
             }
         }
-        self.batch(&[Step::DelHook]).1.map_or(Ok(true), Err)
+        let mut error = self.batch(&[Step::DelHook]).1;
+        if error.as_ref().is_some_and(KernelError::is_passing) {
+            // Another program's request for a filter holds the qdisc for a moment.
+            error = self.batch(&[Step::DelHook]).1;
+        }
+        error.map_or(Ok(true), Err)
     }
 
     /// Created for this attachment: it points at the IFB behind the hook, or lets packets pass.
@@ -102,6 +111,10 @@ impl Applier<'_> {
     fn restore_filters(&mut self, steps: &[Step]) -> Result<(), KernelError> {
         let mut batch = Vec::new();
         for step in steps {
+            if let Step::RestoreIngress(felix) = step {
+                self.restore_ingress(*felix)?;
+                continue;
+            }
             let is_there = match step {
                 Step::AddFilter { hook, rule, .. } => !self.filters_of(*hook, *rule)?.1.is_empty(),
                 _ => false,
@@ -112,6 +125,22 @@ impl Applier<'_> {
             return Ok(());
         }
         self.batch(&batch).1.map_or(Ok(()), Err)
+    }
+
+    /// Makes Felix's `ingress` qdisc again with its filter, unless Felix has done so meanwhile.
+    fn restore_ingress(&mut self, felix: FelixIngress) -> Result<(), KernelError> {
+        let (index, device) = (self.device, &self.site.device);
+        let there = self.socket.request(qdisc::get_hook(index, device));
+        self.hook = HookKind::Ingress;
+        if qdisc::hook_of(there)? == HookKind::Ingress {
+            return Ok(());
+        }
+        let doing = describe::doing(self.site, &Step::RestoreIngress(felix));
+        let mut requests = vec![felix::add_ingress(index, doing.clone())];
+        if let FelixIngress::Redirects { ifb, class } = felix {
+            requests.push(felix::add_redirect(index, ifb, class, doing));
+        }
+        self.socket.exchange(requests)?.into_iter().try_for_each(|answer| answer.map(|_| ()))
     }
 
     /// All filters of a hook, and those of ours that stand for a rule.

@@ -21,7 +21,8 @@ pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
     prev_result(request)?;
     let settings = Settings::read(&request.config)?;
     let limits = Limits::read(&request.config)?;
-    let ends = Ends::open(netns(request), &attachment(request), &host_names(request))?;
+    let attachment = attachment(request);
+    let ends = Ends::open(netns(request), &attachment, &host_names(request), settings.calico_qos)?;
     if let Some(first) = ends.another_entry(SourceKinds::of_entry(&request.config)) {
         let is_fine = limits.is_empty();
         log.info(&format!("the limits are those of the entry with {first}"));

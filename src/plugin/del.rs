@@ -12,7 +12,7 @@ use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Link, Socket, link};
 use crate::log::Log;
-use crate::policy::SourceKinds;
+use crate::policy::{CalicoQos, SourceKinds};
 use crate::shaping::identity::Tag;
 use crate::shaping::plan::plan;
 use crate::shaping::site::Hook;
@@ -55,7 +55,8 @@ fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Le
     let attachment = attachment(request);
     let mut left = Left::default();
     if request.environment.netns.is_some() {
-        match Ends::open(netns(request), &attachment, &host_names(request)) {
+        // What Felix has there stays.
+        match Ends::open(netns(request), &attachment, &host_names(request), CalicoQos::Keep) {
             Ok(mut ends) => {
                 if let Some(first) = sources.and_then(|own| ends.another_entry(own)) {
                     log.info(&format!("the limits of the entry with {first} stay"));

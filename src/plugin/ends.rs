@@ -5,21 +5,31 @@
 
 use std::path::Path;
 
+use super::TRIES;
 use super::error::OpenError;
 use super::find::{Found, Room};
 use crate::cni::CniError;
 use crate::cni::error::Code;
 use crate::kernel::observe::observe_beside;
-use crate::kernel::{KernelError, Link, NetNs, Socket, link};
+use crate::kernel::{KernelError, Link, NetNs, Socket, felix, link};
 use crate::log::Log;
-use crate::policy::{Direction, HostIngress, Limits, Placement, Settings, SourceKinds};
-use crate::shaping::placement::{Buckets, Facts, Way};
+use crate::policy::{CalicoQos, Direction, HostIngress, Limits, Placement, Settings, SourceKinds};
+use crate::shaping::placement::{Buckets, Facts, Way, felix_prefix};
 use crate::shaping::shadow::shadows;
-use crate::shaping::site::{Hook, Ifb, Place, Root};
+use crate::shaping::site::{Hook, HookKind, Ifb, Place, Root};
 use crate::shaping::{Attachment, Bucket, Observed, Shape, Side, Site, TbfState};
 
 /// Devices that only a BPF data plane makes: Calico's eBPF data plane and Cilium.
 const BPF_DATA_PLANE_DEVICES: [&str; 3] = ["bpfin.cali", "cilium_host", "cilium_net"];
+
+/// Devices that only Calico's Felix makes where it is no BPF data plane, for VXLAN and WireGuard
+/// (felix/dataplane/linux/dataplanedefs/dataplane_defs.go, felix/config/config_params.go, v3.32.1).
+const FELIX_DEVICES: [&str; 4] =
+    ["vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali"];
+
+/// Felix writes the MTU of pods to this file when it starts, with an overlay or without
+/// (writeMTUFile in felix/dataplane/linux/int_dataplane.go, v3.32.1).
+const FELIX_FILE: &str = "/var/lib/calico/mtu";
 
 /// Why nothing can be done inside the pod.
 const NO_POD_END: &str = "the interface was moved out of the pod's network namespace (CNI_NETNS), so \
@@ -39,15 +49,17 @@ pub(super) struct Ends {
     pub(super) pod: Option<End>,
     pub(super) host: Option<End>,
     pub(super) bpf_data_plane: Option<&'static str>,
+    pub(super) felix_trace: Option<&'static str>,
 }
 
 impl Ends {
     /// Opens and observes both ends of an attachment. `host_names` are the interfaces on the host that
-    /// prevResult names for it.
+    /// prevResult names for it. Whose a plain `ingress` qdisc is, is asked only if Felix's may be replaced.
     pub(super) fn open(
         netns: &Path,
         attachment: &Attachment,
         host_names: &[String],
+        calico_qos: CalicoQos,
     ) -> Result<Self, OpenError> {
         let namespace = open_namespace(netns)?;
         let mut host = Socket::open()?;
@@ -59,12 +71,19 @@ impl Ends {
         let mut pod = Room { socket: pod, ifbs: Hook::ALL.map(|_| links.next().flatten()) };
 
         let [ingress, egress] = &Site::ifb_names(Side::Host, attachment);
-        let names = [&[ingress.as_str(), egress], &BPF_DATA_PLANE_DEVICES[..]].concat();
+        let names =
+            [&[ingress.as_str(), egress], &BPF_DATA_PLANE_DEVICES[..], &FELIX_DEVICES].concat();
         let (host_link, links) = link::host_end(&mut host, &namespace, pod_link.as_ref(), &names)?;
         let mut links = links.into_iter();
         let mut host = Room { socket: host, ifbs: Hook::ALL.map(|_| links.next().flatten()) };
-        let bpf_data_plane = BPF_DATA_PLANE_DEVICES.into_iter().zip(links);
-        let bpf_data_plane = bpf_data_plane.filter_map(|(name, link)| link.map(|_| name)).next();
+        let mut first = |names: &[&'static str]| {
+            let found = names.iter().zip(links.by_ref().take(names.len()));
+            // All are taken, so that the next names meet their own links.
+            found.fold(None, |first, (name, link)| first.or(link.map(|_| *name)))
+        };
+        let bpf_data_plane = first(&BPF_DATA_PLANE_DEVICES);
+        let wrote = || Path::new(FELIX_FILE).exists().then_some(FELIX_FILE);
+        let felix_trace = first(&FELIX_DEVICES).or_else(wrote);
 
         let mut found = Found { pod: pod_link, host: host_link };
         if !found.is_sure(&host, &pod, host_names) {
@@ -73,13 +92,18 @@ impl Ends {
         let end = |side, link: Option<Link>, room| {
             link.map(|link| End::observe(side, link, room, attachment)).transpose()
         };
-        let host = end(Side::Host, found.host, host)?;
+        let host_ifbs = host.ifbs.clone();
+        let mut host = end(Side::Host, found.host, host)?;
+        if let Some(end) = host.as_mut().filter(|_| calico_qos == CalicoQos::Replace) {
+            let may_rule = felix_trace.is_some() || felix_prefix(&end.link.name).is_some();
+            end.look_for_felix(may_rule, &host_ifbs)?;
+        }
         let pod = end(Side::Pod, found.pod, pod)?;
         if host.is_none() && pod.is_none() {
             let place = "the pod's network namespace (CNI_NETNS)";
             return Err(KernelError::NoDevice { name: name.clone(), place }.into());
         }
-        Ok(Self { pod, host, bpf_data_plane })
+        Ok(Self { pod, host, bpf_data_plane, felix_trace })
     }
 
     /// `limited` are the directions that have a limit.
@@ -88,19 +112,22 @@ impl Ends {
             host: self.host.as_ref().map(|end| (end.site.device.as_str(), &end.observed)),
             pod: self.pod.as_ref().map(|end| &end.observed),
             bpf_data_plane: self.bpf_data_plane,
+            felix_trace: self.felix_trace,
             limited,
         }
     }
 
     /// The ways that a configuration allows on the ends that this pod has.
     pub(super) fn ways(&self, settings: &Settings) -> Vec<Way> {
-        let is_allowed = |way: &Way| match (settings.placement, way) {
+        let device = self.host.as_ref().map(|end| end.site.device.as_str());
+        let (placement, host_ingress) = settings.placed(device);
+        let is_allowed = |way: &Way| match (placement, way) {
             (Placement::Pod, way) => *way == Way::Pod,
             (Placement::Host, Way::Pod) => false,
             (Placement::Auto, Way::Pod) => true,
             (_, Way::HostRoot) if !settings.scope.is_all() => false,
-            (_, Way::HostRoot) => settings.host_ingress != HostIngress::Hooks,
-            (_, Way::HostHooks) => settings.host_ingress != HostIngress::Root,
+            (_, Way::HostRoot) => host_ingress != HostIngress::Hooks,
+            (_, Way::HostHooks) => host_ingress != HostIngress::Root,
         };
         let is_there = |way: &Way| match way.side() {
             Side::Pod => self.pod.is_some(),
@@ -181,6 +208,32 @@ impl End {
         let site = Site::new(side, &link.name, attachment);
         let observed = observe_beside(&mut socket, &site, link.index, ifbs)?;
         Ok(Self { socket, link, site, observed })
+    }
+
+    /// Notes whether a plain `ingress` qdisc is Felix's. Felix makes and removes its own by several
+    /// requests, so one look may have met parts of two states: what is another program's looks the same
+    /// a second time.
+    fn look_for_felix(
+        &mut self,
+        may_rule: bool,
+        ifbs: &[Option<Link>; 2],
+    ) -> Result<(), KernelError> {
+        for _ in 0..TRIES {
+            if self.observed.hook != HookKind::Ingress {
+                return Ok(());
+            }
+            let (socket, index) = (&mut self.socket, self.link.index);
+            self.observed.felix = felix::ingress(socket, index, &self.link.name, may_rule)?;
+            if self.observed.felix.is_some() {
+                return Ok(());
+            }
+            let again = observe_beside(socket, &self.site, index, ifbs.clone())?;
+            if again == self.observed {
+                return Ok(());
+            }
+            self.observed = again;
+        }
+        Ok(())
     }
 
     /// The TBFs of ours at this end, and the direction that each holds: what is behind a hook counts

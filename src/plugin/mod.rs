@@ -28,8 +28,9 @@ use crate::shaping::Attachment;
 use crate::text::{escape, shorten};
 
 /// Another program may add or remove something between our look and our step, and memory may be
-/// short for a moment; then we look again.
-const TRIES: usize = 3;
+/// short for a moment; then we look again. So often that a Felix that makes and removes its `ingress`
+/// qdisc without a pause is outlasted: three looks were too few for 1 of 100 ADDs.
+const TRIES: usize = 10;
 
 /// How long VERSION waits for the end of its input. A runtime writes it when it starts the plugin.
 const VERSION_INPUT_WAIT: Duration = Duration::from_millis(500);

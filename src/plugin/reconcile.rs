@@ -101,7 +101,8 @@ fn reconcile_once(
     wish: &Wish<'_>,
     log: &Log,
 ) -> Result<Outcome, ReconcileError> {
-    let mut ends = Ends::open(target.netns, target.attachment, target.host_names)?;
+    let calico_qos = wish.settings.calico_qos;
+    let mut ends = Ends::open(target.netns, target.attachment, target.host_names, calico_qos)?;
     ends.record(wish.sources);
     let job = Job::new(&ends, wish, &target.attachment.ifname)?;
     job.apply(&mut ends, wish.mark, log)?;

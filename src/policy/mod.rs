@@ -25,7 +25,9 @@ pub use direction::Direction;
 pub use error::PolicyError;
 pub use json::lookup;
 pub use limits::{Limit, Limits};
-pub use settings::{HostIngress, LogLevel, LogSettings, Placement, QueueKind, Settings};
+pub use settings::{
+    CalicoQos, HostIngress, LogLevel, LogSettings, Placement, PrefixPlacement, QueueKind, Settings,
+};
 pub use source_kinds::SourceKinds;
 pub use subnets::Scope;
 pub use units::{Bits, BitsPerSecond, Bytes};

@@ -34,6 +34,25 @@ pub enum HostIngress {
     Hooks,
 }
 
+/// What `placementByPrefix` says of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrefixPlacement {
+    /// Where the qdiscs go.
+    pub placement: Placement,
+    /// The way on the host; `None` leaves it to `hostIngress`.
+    pub host_ingress: Option<HostIngress>,
+}
+
+/// What becomes of the `ingress` qdisc that Calico's Felix has put on a host interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CalicoQos {
+    /// It makes way for a clsact qdisc where the pod's own limit takes the place of Felix's.
+    #[default]
+    Replace,
+    /// It stays, and the limits go elsewhere.
+    Keep,
+}
+
 /// What waits below a token bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueKind {
@@ -78,7 +97,9 @@ pub struct Settings {
     pub host_ingress: HostIngress,
     /// `placementByPrefix`: prefixes of host interface names, longest first, so that the first one
     /// that fits is the one that counts.
-    pub placement_by_prefix: Vec<(String, Placement)>,
+    pub placement_by_prefix: Vec<(String, PrefixPlacement)>,
+    /// `calicoQoS`.
+    pub calico_qos: CalicoQos,
     /// `latency` in milliseconds: how long a packet may wait in a full queue at the limit's rate.
     /// 1 to 10000. With 0 there would be no queue, and every packet beyond the burst would be lost;
     /// beyond 10 seconds a sender has given the packet up long ago and sent it again.
@@ -99,6 +120,18 @@ const PLACEMENTS: [(&str, Placement); 3] =
     [("auto", Placement::Auto), ("host", Placement::Host), ("pod", Placement::Pod)];
 const HOST_INGRESSES: [(&str, HostIngress); 3] =
     [("auto", HostIngress::Auto), ("root", HostIngress::Root), ("hooks", HostIngress::Hooks)];
+const PREFIX_PLACEMENTS: [(&str, PrefixPlacement); 5] = [
+    ("auto", PrefixPlacement { placement: Placement::Auto, host_ingress: None }),
+    ("host", PrefixPlacement { placement: Placement::Host, host_ingress: None }),
+    ("pod", PrefixPlacement { placement: Placement::Pod, host_ingress: None }),
+    (
+        "hooks",
+        PrefixPlacement { placement: Placement::Host, host_ingress: Some(HostIngress::Hooks) },
+    ),
+    ("root", PrefixPlacement { placement: Placement::Host, host_ingress: Some(HostIngress::Root) }),
+];
+const CALICO_QOS: [(&str, CalicoQos); 2] =
+    [("replace", CalicoQos::Replace), ("keep", CalicoQos::Keep)];
 const QUEUES: [(&str, QueueKind); 3] =
     [("auto", QueueKind::Auto), ("fifo", QueueKind::Fifo), ("fq_codel", QueueKind::FqCodel)];
 const LEVELS: [(&str, LogLevel); 4] = [
@@ -114,6 +147,7 @@ impl Default for Settings {
             placement: Placement::default(),
             host_ingress: HostIngress::default(),
             placement_by_prefix: Vec::new(),
+            calico_qos: CalicoQos::default(),
             latency_ms: DEFAULT_LATENCY_MS,
             queue: QueueKind::default(),
             log: LogSettings::default(),
@@ -137,6 +171,7 @@ impl Settings {
             placement: word(&config, "placement", &PLACEMENTS)?.unwrap_or_default(),
             host_ingress: word(&config, "hostIngress", &HOST_INGRESSES)?.unwrap_or_default(),
             placement_by_prefix: placement_by_prefix(&config)?,
+            calico_qos: word(&config, "calicoQoS", &CALICO_QOS)?.unwrap_or_default(),
             latency_ms: match config.entry("latency") {
                 Some(entry) => latency(&entry)?,
                 None => default.latency_ms,
@@ -152,16 +187,34 @@ impl Settings {
             scope,
         })
     }
+
+    /// What `placementByPrefix` says of the host interface of this name, with its prefix. It only
+    /// overrides `"placement": "auto"`.
+    pub fn by_prefix(&self, device: &str) -> Option<&(String, PrefixPlacement)> {
+        let mut list = self.placement_by_prefix.iter();
+        list.find(|(prefix, _)| self.placement == Placement::Auto && device.starts_with(prefix))
+    }
+
+    /// Placement, and the way on the host, of the pod with this host interface, if it has one.
+    pub fn placed(&self, device: Option<&str>) -> (Placement, HostIngress) {
+        match device.and_then(|device| self.by_prefix(device)) {
+            Some((_, by)) => (by.placement, by.host_ingress.unwrap_or(self.host_ingress)),
+            None => (self.placement, self.host_ingress),
+        }
+    }
 }
 
 /// A root qdisc limits every packet that leaves by the interface.
 fn refuse_root_beside_subnets(config: &Object<'_>, scope: &Scope) -> Result<(), PolicyError> {
-    let is_root = word(config, "hostIngress", &HOST_INGRESSES)? == Some(HostIngress::Root);
-    match config.entry("hostIngress").filter(|_| is_root && !scope.is_all()) {
-        Some(entry) => Err(entry.wrong(
-            "\"auto\" or \"hooks\" beside unshapedSubnets or shapedSubnets, because a root qdisc \
+    let prefixes = config.object("placementByPrefix")?;
+    let by_prefix = prefixes.iter().flat_map(Object::entries).map(|(_, entry)| entry);
+    let places = config.entry("hostIngress").into_iter().map(|entry| (entry, "\"auto\""));
+    let mut places = places.chain(by_prefix.map(|entry| (entry, "\"auto\", \"host\", \"pod\"")));
+    match places.find(|(entry, _)| entry.value == "root" && !scope.is_all()) {
+        Some((entry, others)) => Err(entry.wrong(format!(
+            "{others} or \"hooks\" beside unshapedSubnets or shapedSubnets, because a root qdisc \
              limits all traffic",
-        )),
+        ))),
         None => Ok(()),
     }
 }
@@ -181,7 +234,7 @@ fn latency(entry: &Entry<'_>) -> Result<u32, PolicyError> {
     })
 }
 
-fn placement_by_prefix(config: &Object<'_>) -> Result<Vec<(String, Placement)>, PolicyError> {
+fn placement_by_prefix(config: &Object<'_>) -> Result<Vec<(String, PrefixPlacement)>, PolicyError> {
     let Some(object) = config.object("placementByPrefix")? else { return Ok(Vec::new()) };
     let mut list = Vec::new();
     for (prefix, entry) in object.entries() {
@@ -193,7 +246,7 @@ fn placement_by_prefix(config: &Object<'_>) -> Result<Vec<(String, Placement)>, 
                 takes: "prefixes of host interface names, such as \"eni\"".to_owned(),
             });
         }
-        list.push((prefix.to_owned(), entry.word(&PLACEMENTS)?));
+        list.push((prefix.to_owned(), entry.word(&PREFIX_PLACEMENTS)?));
     }
     list.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     Ok(list)

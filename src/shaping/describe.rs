@@ -48,6 +48,8 @@ pub fn doing(site: &Site, step: &Step) -> String {
             format!("remove our filter from the {hook} of {device}")
         }
         Step::DelHook => format!("remove our clsact qdisc from {device}"),
+        Step::DelIngress(_) => format!("remove Felix's `ingress` qdisc from {device}"),
+        Step::RestoreIngress(_) => format!("put Felix's `ingress` qdisc back on {device}"),
         Step::DelIfb { hook } => format!("remove the IFB {}", site.ifb(*hook)),
     }
 }
@@ -188,6 +190,9 @@ fn finding(site: &Site, step: &Step) -> String {
             format!("a filter of ours is left on the {hook} of {device}")
         }
         Step::DelHook => format!("a clsact qdisc of ours is left on {device}"),
+        Step::DelIngress(_) | Step::RestoreIngress(_) => {
+            format!("{device} has the `ingress` qdisc of Calico's Felix instead")
+        }
         Step::DelIfb { hook } => format!("the IFB {} is left {end}", site.ifb(*hook)),
     }
 }

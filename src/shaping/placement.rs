@@ -9,6 +9,13 @@ use super::shadow::{Shadow, at_hook};
 use super::site::{Hook, HookKind, Observed, Root, Shape, Side};
 use crate::policy::{Direction, HostIngress, Placement, Scope, Settings};
 
+/// How the names of host interfaces begin in whose root qdisc Calico's Felix may do as it likes, with
+/// any CNI plugin: FELIX_INTERFACEPREFIX, by default `cali`. The Tigera operator sets `azv` for Azure's
+/// plugin, `gke` for GKE's and `eni` for Amazon's (pkg/render/node.go), Oracle's pages for OKE say
+/// `oci`, and Calico's integration with OpenStack sets `tap` (api/pkg/apis/projectcalico/v3/felixconfig.go,
+/// v3.32.1). Without a Felix the hooks hold as well as the root.
+const FELIX_PREFIXES: [&str; 6] = ["cali", "azv", "gke", "eni", "oci", "tap"];
+
 /// A way to hold a pod's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -92,6 +99,8 @@ pub struct Facts<'a> {
     pub pod: Option<&'a Observed>,
     /// A device that only a BPF data plane makes, where one was seen.
     pub bpf_data_plane: Option<&'a str>,
+    /// What only Calico's Felix makes on a node, where it was seen.
+    pub felix_trace: Option<&'a str>,
     /// The directions that have a limit.
     pub limited: [bool; 2],
 }
@@ -140,7 +149,15 @@ pub enum Refusal {
 /// [`Refusal`] where the configuration insists on the host and the host cannot do it. What else
 /// stands in the way is left to the plan, whose conflicts name it.
 pub fn decide(settings: &Settings, ifname: &str, facts: &Facts) -> Result<Decision, Refusal> {
-    let (placement, reason) = configured(settings, facts);
+    // Felix's `ingress` qdisc makes way for a limit from the pod (`plan`), so it is not in the way.
+    let is_replaced =
+        |host: &(_, &Observed)| host.1.felix.is_some() && facts.limits(Direction::Egress);
+    let replaced = facts.host.filter(is_replaced).map(|(_, observed)| observed.without_ingress());
+    let host = facts.host.map(|(device, observed)| (device, replaced.as_ref().unwrap_or(observed)));
+    let facts = &Facts { host, ..*facts };
+
+    let (placement, host_ingress, reason) = configured(settings, facts);
+    let settings = &Settings { host_ingress, ..settings.clone() };
     let because = |way, reason: &str| Ok(Decision { way, reason: reason.to_string() });
     match placement {
         Placement::Pod => because(Way::Pod, &reason),
@@ -165,19 +182,17 @@ pub fn decide(settings: &Settings, ifname: &str, facts: &Facts) -> Result<Decisi
     }
 }
 
-/// The placement that the configuration names, an operator's list of prefixes first.
-fn configured(settings: &Settings, facts: &Facts) -> (Placement, String) {
-    let by_prefix = facts.host.filter(|_| settings.placement == Placement::Auto).and_then(|host| {
-        settings.placement_by_prefix.iter().find(|(prefix, _)| host.0.starts_with(prefix.as_str()))
-    });
-    match (by_prefix, settings.placement) {
-        (Some((prefix, placement)), _) => {
-            (*placement, format!("placementByPrefix has {prefix:?} for this interface"))
-        }
-        (None, Placement::Auto) => (Placement::Auto, "placement is auto".into()),
-        (None, Placement::Host) => (Placement::Host, "placement is host".into()),
-        (None, Placement::Pod) => (Placement::Pod, "placement is pod".into()),
-    }
+/// The placement and the way that the configuration names, an operator's list of prefixes first.
+fn configured(settings: &Settings, facts: &Facts) -> (Placement, HostIngress, String) {
+    let device = facts.host.map(|(device, _)| device);
+    let (placement, host_ingress) = settings.placed(device);
+    let reason = match (device.and_then(|device| settings.by_prefix(device)), placement) {
+        (Some((prefix, _)), _) => format!("placementByPrefix has {prefix:?} for this interface"),
+        (None, Placement::Auto) => "placement is auto".into(),
+        (None, Placement::Host) => "placement is host".into(),
+        (None, Placement::Pod) => "placement is pod".into(),
+    };
+    (placement, host_ingress, reason)
 }
 
 /// The host way for auto, or why it has to be the pod.
@@ -254,18 +269,17 @@ fn host_way(
         };
     }
     match settings.host_ingress {
-        HostIngress::Root => return (Some(Way::HostRoot), "hostIngress is root".into()),
-        HostIngress::Hooks => return (Some(Way::HostHooks), "hostIngress is hooks".into()),
+        HostIngress::Root => return (Some(Way::HostRoot), "the way is to be root".into()),
+        HostIngress::Hooks => return (Some(Way::HostHooks), "the way is to be hooks".into()),
         HostIngress::Auto => {}
     }
     let root_is_free = !matches!(observed.root, Root::Foreign(_));
     let hooks_are_free =
         observed.hook != HookKind::Ingress && observed.barrier(Hook::Egress).is_none();
-    let felix = device.starts_with("cali");
+    if let Some(why) = felix(facts, device, observed).filter(|_| hooks_are_free) {
+        return (Some(Way::HostHooks), why);
+    }
     match (root_is_free, hooks_are_free) {
-        (_, true) if felix => {
-            (Some(Way::HostHooks), "Felix rules the root qdisc of a cali* interface".into())
-        }
         (true, _) => (Some(Way::HostRoot), "the root qdisc is free".into()),
         (false, true) => (Some(Way::HostHooks), "the root qdisc is another program's".into()),
         // Without a limit to the pod neither the root nor the egress hook is needed.
@@ -276,6 +290,22 @@ fn host_way(
             (None, format!("the root qdisc and the egress hook of {device} are taken"))
         }
     }
+}
+
+/// Why Calico's Felix may rule the root qdisc of this interface, if it may.
+fn felix(facts: &Facts, device: &str, observed: &Observed) -> Option<String> {
+    if let Some(prefix) = felix_prefix(device) {
+        return Some(format!("Felix may rule the root qdisc of a {prefix}* interface"));
+    }
+    if let Some(trace) = facts.felix_trace {
+        return Some(format!("{trace} shows Calico's Felix, which may rule the root qdisc"));
+    }
+    observed.felix.map(|_| format!("Felix has shaped {device}"))
+}
+
+/// The prefix of this host interface's name by which Felix may rule it.
+pub fn felix_prefix(device: &str) -> Option<&'static str> {
+    FELIX_PREFIXES.into_iter().find(|prefix| device.starts_with(prefix))
 }
 
 /// Why the hooks cannot tell subnets apart, if they cannot.

@@ -1,9 +1,9 @@
 use super::super::bucket::BytesPerSecond;
 use super::super::mark::Mark;
 use super::super::queue::Queue;
-use super::super::site::{Filter, Owner, Takes};
+use super::super::site::{FelixIngress, Filter, Owner, Takes};
 use super::*;
-use crate::policy::Scope;
+use crate::policy::{PrefixPlacement, Scope};
 
 fn settings(placement: Placement, host_ingress: HostIngress) -> Settings {
     Settings { placement, host_ingress, ..Settings::default() }
@@ -50,9 +50,12 @@ fn choose_beside(
     limited: [bool; 2],
 ) -> Way {
     let (host, pod) = (Some((device, observed)), Some(pod));
-    let facts = Facts { host, pod, bpf_data_plane: None, limited };
-    decide(settings, "eth0", &facts).unwrap().way
+    decide(settings, "eth0", &Facts { host, pod, limited, ..NOBODY }).unwrap().way
 }
+
+/// A pod with both limits and nothing on the host.
+const NOBODY: Facts<'_> =
+    Facts { host: None, pod: None, bpf_data_plane: None, felix_trace: None, limited: [true, true] };
 
 #[test]
 fn auto_takes_the_host_where_it_is_free_and_the_way_that_nobody_rules() {
@@ -77,6 +80,42 @@ fn auto_takes_the_host_where_it_is_free_and_the_way_that_nobody_rules() {
         ("eni123", free(), both, Way::Pod),
     ] {
         assert_eq!(choose(&auto(), device, &observed, limited), expected, "{device} {observed:?}");
+    }
+}
+
+#[test]
+fn where_felix_may_rule_auto_takes_the_hooks_whatever_the_prefix() {
+    let root = Root::Foreign("tbf 1:".into());
+    let takes = |ingress| match ingress {
+        FelixIngress::Idle => Takes::Nothing,
+        FelixIngress::Redirects { .. } => Takes::All,
+    };
+    let felix = |ingress| {
+        let filters = [filter("u32", takes(ingress)), Vec::new()];
+        let hook = HookKind::Ingress;
+        Observed { root: root.clone(), hook, filters, felix: Some(ingress), ..free() }
+    };
+    let shaped = felix(FelixIngress::Redirects { ifb: 9, class: 0 });
+    let kept = Observed { felix: None, ..shaped.clone() };
+    let traced = Some("vxlan.calico");
+    for (device, observed, felix_trace, limited, expected) in [
+        ("azv1", free(), None, [true, true], Way::HostHooks),
+        ("gke1", free(), None, [true, true], Way::HostHooks),
+        ("oci1", free(), None, [true, true], Way::HostHooks),
+        ("veth1", free(), traced, [true, true], Way::HostHooks),
+        ("veth1", plain_ingress(), traced, [true, true], Way::HostRoot),
+        ("eni1", free(), traced, [true, true], Way::Pod),
+        // What Felix has put there makes way, if a limit from the pod takes its place.
+        ("veth1", shaped.clone(), None, [true, true], Way::HostHooks),
+        ("cali1", shaped.clone(), None, [false, true], Way::HostHooks),
+        ("cali1", shaped.clone(), None, [true, false], Way::Pod),
+        ("cali1", felix(FelixIngress::Idle), None, [true, true], Way::HostHooks),
+        ("cali1", kept, None, [true, true], Way::Pod),
+    ] {
+        let host = Some((device, &observed));
+        let facts = Facts { host, felix_trace, limited, ..NOBODY };
+        let way = decide(&auto(), "eth0", &facts).unwrap().way;
+        assert_eq!(way, expected, "{device} {observed:?} {limited:?}");
     }
 }
 
@@ -179,15 +218,9 @@ fn subnets_need_the_hooks() {
 #[test]
 fn a_bpf_data_plane_or_a_pod_without_a_veth_is_shaped_inside() {
     let observed = free();
-    let cilium = Facts {
-        host: Some(("lxc1", &observed)),
-        pod: Some(&observed),
-        bpf_data_plane: Some("cilium_host"),
-        limited: [true, true],
-    };
-    let macvlan = Facts { host: None, ..cilium };
-    let macvlan = Facts { bpf_data_plane: None, ..macvlan };
-    for (facts, words) in [(cilium, "cilium_host"), (macvlan, "no veth")] {
+    let host = Some(("lxc1", &observed));
+    let cilium = Facts { host, bpf_data_plane: Some("cilium_host"), ..NOBODY };
+    for (facts, words) in [(cilium, "cilium_host"), (NOBODY, "no veth")] {
         let decision = decide(&auto(), "eth0", &facts).unwrap();
         assert_eq!(decision.way, Way::Pod);
         assert!(decision.reason.contains(words), "{}", decision.reason);
@@ -196,15 +229,21 @@ fn a_bpf_data_plane_or_a_pod_without_a_veth_is_shaped_inside() {
 
 #[test]
 fn the_configuration_overrides_auto() {
-    let prefixes =
-        |placement| Settings { placement_by_prefix: vec![("eni".into(), placement)], ..auto() };
+    let by = |placement, host_ingress| Settings {
+        placement_by_prefix: vec![("eni".into(), PrefixPlacement { placement, host_ingress })],
+        ..auto()
+    };
+    let prefixes = |placement| by(placement, None);
     for (settings, device, expected) in [
         (settings(Placement::Pod, HostIngress::Auto), "veth1", Way::Pod),
-        (settings(Placement::Host, HostIngress::Auto), "eni1", Way::HostRoot),
+        (settings(Placement::Host, HostIngress::Auto), "eni1", Way::HostHooks),
         (settings(Placement::Host, HostIngress::Hooks), "veth1", Way::HostHooks),
         (settings(Placement::Auto, HostIngress::Hooks), "veth1", Way::HostHooks),
         (settings(Placement::Auto, HostIngress::Root), "cali1", Way::HostRoot),
-        (prefixes(Placement::Host), "eni1", Way::HostRoot),
+        (prefixes(Placement::Host), "eni1", Way::HostHooks),
+        (by(Placement::Host, Some(HostIngress::Root)), "eni1", Way::HostRoot),
+        (by(Placement::Host, Some(HostIngress::Hooks)), "eni1", Way::HostHooks),
+        (by(Placement::Host, Some(HostIngress::Root)), "cali1", Way::HostHooks),
         (prefixes(Placement::Pod), "eni1", Way::Pod),
         (prefixes(Placement::Pod), "veth1", Way::HostRoot),
         (Settings { placement: Placement::Pod, ..prefixes(Placement::Host) }, "eni1", Way::Pod),
@@ -225,9 +264,7 @@ fn a_host_that_is_asked_for_and_cannot_be_is_refused_in_words() {
         (None, &["eth0", "macvlan", "\"pod\""][..]),
         (Some(("veth1", &guarded)), &["veth1", "BPF", "policy", "\"pod\""]),
     ] {
-        let pod = &free();
-        let facts =
-            Facts { host: observed, pod: Some(pod), bpf_data_plane: None, limited: [true, true] };
+        let facts = Facts { host: observed, ..NOBODY };
         let text = decide(&host, "eth0", &facts).unwrap_err().to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
     }

@@ -13,7 +13,8 @@ use super::identity::{SeenTag, Stamp};
 use super::queue::{self, FqCodel, NewLeaf};
 use super::rules::Rule;
 use super::site::{
-    Filter, Hook, HookKind, IFB_MTU, Ifb, IfbState, Observed, Place, Root, Shape, Site,
+    FelixIngress, Filter, Hook, HookKind, IFB_MTU, Ifb, IfbState, Observed, Place, Root, Shape,
+    Site,
 };
 
 /// Steps that reach the kernel in one send.
@@ -121,6 +122,11 @@ pub enum Step {
     },
     /// Remove the clsact qdisc, which we made.
     DelHook,
+    /// Remove the plain `ingress` qdisc of Calico's Felix, whose place a clsact qdisc takes in the
+    /// same send.
+    DelIngress(FelixIngress),
+    /// Put it back with its filter; only to undo.
+    RestoreIngress(FelixIngress),
     /// Remove the IFB behind a hook.
     DelIfb {
         /// Which hook.
@@ -154,6 +160,33 @@ impl Step {
 /// [`Conflict`] where that cannot be had beside what others made. A plan for nothing
 /// (`Shape::default()`) never conflicts.
 pub fn plan(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batch>, Conflict> {
+    let Some(felix) = replaced(wanted, observed) else { return build(site, wanted, observed) };
+    let mut batches = build(site, wanted, &observed.without_ingress())?;
+    let ours: Vec<&Filter> = observed.ours(Hook::Ingress).collect();
+    let mut removal = delete_filters(observed, Hook::Ingress, &ours, &[]);
+    removal.push(Step::DelIngress(felix));
+    // One send, so that no kill leaves the pod without Felix's limit and ours.
+    for batch in &mut batches {
+        if let Some(at) = batch.iter().position(|step| *step == Step::AddHook) {
+            batch.splice(at..at, removal.drain(..));
+        }
+    }
+    Ok(batches)
+}
+
+/// Felix's `ingress` qdisc, where this shape takes its place. Felix's limit for what the pod sends
+/// goes with it, so the shape must have one of its own. And a limit of ours that holds on the qdisc
+/// stays: an older version put it there.
+fn replaced(wanted: &Shape, observed: &Observed) -> Option<FelixIngress> {
+    let felix = observed.felix.filter(|_| wanted.redirects[Hook::Ingress as usize].is_some())?;
+    let holds = felix == FelixIngress::Idle
+        && observed.ours(Hook::Ingress).next().is_some()
+        && wanted.redirects[Hook::Egress as usize].is_none();
+    (!holds).then_some(felix)
+}
+
+/// The plan beside what others have there.
+fn build(site: &Site, wanted: &Shape, observed: &Observed) -> Result<Vec<Batch>, Conflict> {
     conflict::refuse(site, wanted, observed)?;
     let mut batches = Vec::new();
     for hook in Hook::ALL {
@@ -277,7 +310,9 @@ fn remove(site: &Site, wanted: &Shape, observed: &Observed) -> Vec<Batch> {
         filters.extend(delete_filters(observed, hook, &goes, &[]));
     }
     let uses_hook = !Hook::ALL.iter().all(unused);
-    if !uses_hook && observed.made_hook() && !observed.has_foreign_filters() {
+    // A plain `ingress` qdisc is never created by pod-bandwidth, whatever a filter says that met one there.
+    let is_ours = observed.hook == HookKind::Clsact && observed.made_hook();
+    if !uses_hook && is_ours && !observed.has_foreign_filters() {
         filters.push(Step::DelHook);
     }
     if let (None, Root::Ours(was)) = (wanted.root, &observed.root) {

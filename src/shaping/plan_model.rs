@@ -105,9 +105,14 @@ pub(super) fn simulate_on(has_fq_codel: bool, site: &Site, observed: &mut Observ
             observed.hook = HookKind::None;
             observed.filters = Default::default();
         }
-        Step::DelIfb { hook } => observed.ifbs[*hook as usize] = Ifb::Absent,
-        Step::RestoreLabel { .. } | Step::DownIfb(_) | Step::DropFilter { .. } => {
-            panic!("{step:?} is only for undoing")
+        Step::DelIngress(felix) => {
+            assert_eq!(observed.felix, Some(*felix), "only Felix's `ingress` qdisc is removed");
+            *observed = Observed { felix: None, ..observed.without_ingress() };
         }
+        Step::DelIfb { hook } => observed.ifbs[*hook as usize] = Ifb::Absent,
+        Step::RestoreLabel { .. }
+        | Step::DownIfb(_)
+        | Step::DropFilter { .. }
+        | Step::RestoreIngress(_) => panic!("{step:?} is only for undoing"),
     }
 }

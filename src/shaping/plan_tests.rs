@@ -174,7 +174,22 @@ fn any_observed() -> impl Strategy<Value = Observed> {
             HookKind::Ingress => [filters.0, Vec::new()],
             HookKind::Clsact => [filters.0, filters.1],
         };
-        Observed { root, hook, filters, ifbs: [ifbs.0, ifbs.1], tcx: false, other: None }
+        Observed { root, hook, filters, ifbs: [ifbs.0, ifbs.1], ..Observed::default() }
+    })
+}
+
+/// An interface with an `ingress` qdisc of Felix's, perhaps with filters of ours on it.
+fn any_felix() -> impl Strategy<Value = Observed> {
+    let redirects = FelixIngress::Redirects { ifb: ELSEWHERE, class: 0 };
+    let felix = prop_oneof![Just(FelixIngress::Idle), Just(redirects)];
+    (any_observed(), felix).prop_map(|(mut observed, felix)| {
+        let owner = Owner::Foreign { kind: "u32".into(), protocol: 3, takes: Takes::All };
+        let own = Filter { pref: 1, handle: 0x8000_0800, owner };
+        let [ingress, egress] = &mut observed.filters;
+        ingress.retain(|filter| matches!(filter.owner, Owner::Ours { .. }));
+        egress.clear();
+        ingress.splice(0..0, (felix != FelixIngress::Idle).then_some(own));
+        Observed { hook: HookKind::Ingress, felix: Some(felix), ..observed }
     })
 }
 
@@ -210,7 +225,37 @@ proptest! {
     }
 
     #[test]
-    fn the_pod_keeps_its_network_after_every_step(mut observed in any_observed(), wanted in any_shape()) {
+    fn felixs_ingress_qdisc_makes_way_for_a_limit_of_the_same_direction_alone(
+        mut observed in any_felix(), wanted in any_shape(),
+    ) {
+        let site = Site::example();
+        let was = observed.clone();
+        let Ok(batches) = plan(&site, &wanted, &observed) else { return Ok(()) };
+        let removes = |step: &Step| matches!(step, Step::DelIngress(_));
+        if let Some(batch) = batches.iter().find(|batch| batch.iter().any(removes)) {
+            prop_assert!(wanted.redirects[Hook::Ingress as usize].is_some());
+            prop_assert!(batch.contains(&Step::AddHook), "in one send: {:?}", batch);
+        } else {
+            prop_assert!(!batches.concat().contains(&Step::AddHook));
+        }
+        for step in batches.iter().flatten() {
+            simulate(&site, &mut observed, step);
+        }
+        let foreign = |root: &Root| matches!(root, Root::Foreign(_));
+        prop_assert_eq!(foreign(&observed.root), foreign(&was.root), "Felix's root TBF stays");
+        prop_assert_eq!(plan(&site, &wanted, &observed), Ok(Vec::new()));
+        // And nothing wanted leaves what Felix has.
+        let mut left = was;
+        for step in plan(&site, &Shape::default(), &left).unwrap().iter().flatten() {
+            simulate(&site, &mut left, step);
+        }
+        prop_assert!(left.felix.is_some() && left.hook == HookKind::Ingress);
+    }
+
+    #[test]
+    fn the_pod_keeps_its_network_after_every_step(
+        mut observed in prop_oneof![any_observed(), any_felix()], wanted in any_shape(),
+    ) {
         let site = Site::example();
         if cuts_off(&observed) {
             return Ok(()); // somebody else cut it off before
@@ -287,6 +332,23 @@ fn a_foreign_clsact_is_used_and_stays() {
     }
     let removal = batches(Shape::default(), &observed);
     assert!(!removal.iter().flatten().any(|step| *step == Step::DelHook), "{removal:?}");
+}
+
+#[test]
+fn felixs_ingress_qdisc_and_what_takes_its_place_are_one_send() {
+    let felix = FelixIngress::Redirects { ifb: 9, class: 0x1_0001 };
+    let owner = Owner::Foreign { kind: "u32".into(), protocol: 3, takes: Takes::All };
+    let filters = [vec![Filter { pref: 1, handle: 0x8000_0800, owner }], Vec::new()];
+    let hook = HookKind::Ingress;
+    let observed = Observed { hook, filters, felix: Some(felix), ..Observed::default() };
+    let buckets = Buckets { ingress: Some(bucket(10)), egress: Some(bucket(20)) };
+    let batches = batches(Way::HostHooks.shape(&buckets), &observed);
+    let rule = |hook| Step::AddFilter { hook, rule: Rule::ALL, made_hook: true };
+    let replace = [Step::DelIngress(felix), Step::AddHook, rule(Hook::Ingress), rule(Hook::Egress)];
+    assert_eq!(batches.last().unwrap()[..], replace);
+    // A limit to the pod alone takes the place of nothing that Felix has: refused.
+    let to_pod = Buckets { ingress: Some(bucket(10)), egress: None };
+    assert!(plan(&Site::example(), &Way::HostHooks.shape(&to_pod), &observed).is_err());
 }
 
 #[test]

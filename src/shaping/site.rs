@@ -172,6 +172,22 @@ pub struct Observed {
     pub tcx: bool,
     /// What pod-bandwidth created here for another attachment.
     pub other: Option<SeenTag>,
+    /// Where the plain `ingress` qdisc is one of Calico's Felix that may be replaced.
+    pub felix: Option<FelixIngress>,
+}
+
+/// The plain `ingress` qdisc of Calico's Felix: what it takes to put it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FelixIngress {
+    /// No filter of Felix takes a packet: it has not added one yet, or its IFB is gone.
+    Idle,
+    /// One filter, which redirects every packet.
+    Redirects {
+        /// Index of the IFB that it redirects to.
+        ifb: u32,
+        /// Its class, 0 for none.
+        class: u32,
+    },
 }
 
 /// A root qdisc.
@@ -319,6 +335,13 @@ impl Observed {
             Ifb::Present(state) => Some(state.index),
             Ifb::Absent | Ifb::Taken(_) => None,
         }
+    }
+
+    /// The same without the `ingress` qdisc, whose filters go with it. What Felix had there is still
+    /// said: it rules the interface.
+    #[must_use]
+    pub fn without_ingress(&self) -> Self {
+        Self { hook: HookKind::None, filters: Default::default(), ..self.clone() }
     }
 
     /// Whether a BPF program guards the interface (clsact or TCX): no redirect may come before it,

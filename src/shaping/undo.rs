@@ -28,6 +28,7 @@ pub fn undo(step: &Step) -> Batch {
         Step::AddTbf { place, .. } => Some(Step::DelTbf { place: *place, was: None }),
         Step::AddHook => Some(Step::DelHook),
         Step::DelHook => Some(Step::AddHook),
+        Step::DelIngress(felix) => Some(Step::RestoreIngress(*felix)),
         Step::AddFilter { hook, rule, .. } => Some(Step::DropFilter { hook: *hook, rule: *rule }),
         Step::DelFilter { hook, filter, rule: Some(rule), .. } => match filter.owner {
             Owner::Ours { made_hook, .. } => {
@@ -41,6 +42,7 @@ pub fn undo(step: &Step) -> Batch {
         | Step::ReplaceLeaf { was: None, .. }
         | Step::DelTbf { was: None, .. }
         | Step::DropFilter { .. }
+        | Step::RestoreIngress(_)
         | Step::DelFilter { .. }
         | Step::DelIfb { .. } => None,
     };

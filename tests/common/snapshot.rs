@@ -11,8 +11,10 @@ use super::{Ns, witness::items};
 pub struct Snapshot(BTreeMap<String, Value>);
 
 /// What differs between two looks at an untouched kernel: the age of an action, and what the
-/// kernel finds out about a link by itself some time after it was set up (linkwatch).
-const VOLATILE: [&str; 5] = ["installed", "last_used", "firstused", "expires", "operstate"];
+/// kernel finds out about a link by itself some time after it was set up (linkwatch). And the number
+/// of an action, which is another one when it is made again.
+const VOLATILE: [&str; 6] =
+    ["installed", "last_used", "firstused", "expires", "operstate", "index"];
 const VOLATILE_FLAGS: [&str; 2] = ["NO-CARRIER", "LOWER_UP"];
 
 impl Snapshot {

@@ -257,7 +257,7 @@ fn felix_ifb(survey: &Survey, ifb: &Device) -> Option<Finding> {
     let why = match is_used {
         true => "where ours limits it as well, the smaller limit shows",
         false => {
-            "Felix makes it before the kernel refuses its qdisc beside clsact; it does no harm"
+            "our hooks took the place of Felix's `ingress` qdisc, or came first; it does no harm"
         }
     };
     Some(Finding::new("calico-ifb", Severity::Note, &ifb.link.name, seen).why(why))

@@ -32,13 +32,19 @@ fn every_key_is_read() {
     let settings = read(&json!({
         "Placement": "pod",
         "hostingress": "hooks",
-        "placementByPrefix": {"en": "pod", "eni": "host", "cali": "auto", "eth": "host"},
+        "placementByPrefix": {
+            "en": "pod", "eni": "host", "cali": "auto", "eth": "host", "azv": "hooks"
+        },
+        "CalicoQos": "keep",
         "latency": 40,
         "queue": "fq_codel",
         "log": {"File": "/var/log/pod-bandwidth.log", "level": "debug"},
         "unshapedSubnets": ["10.96.0.0/12"],
     }));
-    let prefix = |prefix: &str, placement| (prefix.to_owned(), placement);
+    let way = |prefix: &str, placement, host_ingress| {
+        (prefix.to_owned(), PrefixPlacement { placement, host_ingress })
+    };
+    let prefix = |prefix: &str, placement| way(prefix, placement, None);
     assert_eq!(
         settings,
         Ok(Settings {
@@ -47,10 +53,12 @@ fn every_key_is_read() {
             // The longest first: the first that fits is the one that counts.
             placement_by_prefix: vec![
                 prefix("cali", Placement::Auto),
+                way("azv", Placement::Host, Some(HostIngress::Hooks)),
                 prefix("eni", Placement::Host),
                 prefix("eth", Placement::Host),
                 prefix("en", Placement::Pod),
             ],
+            calico_qos: CalicoQos::Keep,
             latency_ms: 40,
             queue: QueueKind::FqCodel,
             log: LogSettings {
@@ -66,6 +74,9 @@ fn every_key_is_read() {
     for (word, way) in HOST_INGRESSES {
         assert_eq!(read(&json!({"hostIngress": word})).unwrap().host_ingress, way);
     }
+    for (word, calico_qos) in CALICO_QOS {
+        assert_eq!(read(&json!({"calicoQoS": word})).unwrap().calico_qos, calico_qos);
+    }
     for (word, queue) in QUEUES {
         assert_eq!(read(&json!({"queue": word})).unwrap().queue, queue);
     }
@@ -78,8 +89,29 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn a_prefix_overrides_auto_and_its_way_overrides_host_ingress() {
+    let list = json!({"en": "pod", "eni": "host", "azv": "hooks", "gke": "root", "cali": "auto"});
+    for (placement, host_ingress, device, expected) in [
+        ("auto", "auto", None, (Placement::Auto, HostIngress::Auto)),
+        ("auto", "hooks", Some("veth1"), (Placement::Auto, HostIngress::Hooks)),
+        ("auto", "hooks", Some("eni1"), (Placement::Host, HostIngress::Hooks)),
+        ("auto", "root", Some("azv1"), (Placement::Host, HostIngress::Hooks)),
+        ("auto", "hooks", Some("gke1"), (Placement::Host, HostIngress::Root)),
+        ("auto", "hooks", Some("cali1"), (Placement::Auto, HostIngress::Hooks)),
+        ("auto", "auto", Some("enp1"), (Placement::Pod, HostIngress::Auto)),
+        ("host", "auto", Some("enp1"), (Placement::Host, HostIngress::Auto)),
+    ] {
+        let keys = json!({
+            "placement": placement, "hostIngress": host_ingress, "placementByPrefix": list.clone()
+        });
+        assert_eq!(read(&keys).unwrap().placed(device), expected, "{placement} {device:?}");
+    }
+}
+
+#[test]
 fn a_wrong_value_is_told_with_its_key() {
     const PLACEMENT: &str = r#"it takes one of "auto", "host", "pod""#;
+    const BY_PREFIX: &str = r#"it takes one of "auto", "host", "pod", "hooks", "root""#;
     const LATENCY: &str = "it takes an integer of milliseconds between 1 and 10000";
     const PATH: &str = r#"it takes an absolute path such as "/var/log/pod-bandwidth.log""#;
     for (config, message) in [
@@ -100,11 +132,11 @@ fn a_wrong_value_is_told_with_its_key() {
         ),
         (
             json!({"placementByPrefix": {"eni": "node"}}),
-            format!(r#"placementByPrefix.eni: got the string "node"; {PLACEMENT}"#),
+            format!(r#"placementByPrefix.eni: got the string "node"; {BY_PREFIX}"#),
         ),
         (
             json!({"placementByPrefix": {"e\nni": 1}}),
-            format!(r#"placementByPrefix."e\nni": got the number 1; {PLACEMENT}"#),
+            format!(r#"placementByPrefix."e\nni": got the number 1; {BY_PREFIX}"#),
         ),
         (
             json!({"placementByPrefix": {"": "host"}}),
@@ -113,6 +145,14 @@ fn a_wrong_value_is_told_with_its_key() {
         (
             json!({"hostIngress": "root", "shapedSubnets": ["10.0.0.0/8"]}),
             r#"hostIngress: got the string "root"; it takes "auto" or "hooks" beside unshapedSubnets or shapedSubnets, because a root qdisc limits all traffic"#.into(),
+        ),
+        (
+            json!({"placementByPrefix": {"eni": "pod", "azv": "root"}, "unshapedSubnets": ["10.0.0.0/8"]}),
+            r#"placementByPrefix.azv: got the string "root"; it takes "auto", "host", "pod" or "hooks" beside unshapedSubnets or shapedSubnets, because a root qdisc limits all traffic"#.into(),
+        ),
+        (
+            json!({"calicoQoS": "both"}),
+            r#"calicoQoS: got the string "both"; it takes one of "replace", "keep""#.into(),
         ),
         (json!({"latency": "25"}), format!(r#"latency: got the string "25"; {LATENCY}"#)),
         (json!({"latency": 0}), format!("latency: got the number 0; {LATENCY}")),
