@@ -8,8 +8,8 @@ mod felix_played;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Call, Lab, Pod, SENDS, Shape, Strace, Way};
-use felix_played::{Felix, Request};
+use common::{Lab, Pod, SENDS, Shape, Strace, Way};
+use felix_played::{Felix, Request, add};
 
 const CALI: &str = "cali035ad27ad29";
 const M: u64 = 1_000_000;
@@ -19,10 +19,6 @@ const RUNS: usize = 30;
 
 /// What Felix limits to, in Mbit/s.
 const RATES: [u32; 2] = [10, 20];
-
-fn add(pod: &Pod) -> Call {
-    Call::add(pod).limits("8M", "4M")
-}
 
 /// The limits are on the host, CHECK agrees, and the pod has its network.
 fn assert_on_the_host(pod: &Pod, case: &str) {

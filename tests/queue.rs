@@ -123,6 +123,6 @@ fn a_fifo_that_is_there_is_right_for_auto_and_logged_for_fq_codel() {
         // The limit holds by any queue: ADD changes it, CHECK does not fail for it.
         let check = add(&pod, way, "fq_codel", "10M").verb("CHECK").run();
         check.ok();
-        assert!(check.stderr.contains("a bfifo instead of fq_codel"), "{}", check.stderr);
+        assert!(check.stderr.contains("bytes instead of fq_codel"), "{}", check.stderr);
     }
 }

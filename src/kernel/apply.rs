@@ -133,6 +133,12 @@ impl<'a> Applier<'a> {
         };
         let (mut done, mut first_error) = (Vec::new(), None);
         for (step, answer) in batch.into_iter().zip(answers) {
+            if let (Step::DelIngress(_), Err(error)) = (step, &answer)
+                && (error.is_gone() || error.is_other_qdisc())
+            {
+                // Felix has removed it itself: nothing is to be put back.
+                continue;
+            }
             let may_be_done = answer.as_ref().map_or_else(KernelError::is_unclear, |_| true);
             match self.settle(step, answer) {
                 Ok(()) => done.push(step.clone()),

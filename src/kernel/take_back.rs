@@ -3,6 +3,8 @@
 //! The pod keeps its network at every moment of it too, and a kill leaves nothing that the next call
 //! does not know as ours.
 
+use std::time::Duration;
+
 use super::apply::Applier;
 use super::error::KernelError;
 use super::felix;
@@ -14,6 +16,12 @@ use crate::shaping::describe;
 use crate::shaping::plan::{Batch, Step};
 use crate::shaping::site::{FelixIngress, Filter, Hook, HookKind, Owner};
 use crate::shaping::undo::undo;
+
+/// Another program's request for a filter holds the qdisc while it waits for its turn, and the kernel
+/// then says EBUSY to its removal (qdisc_graft in net/sched/sch_api.c). So often it is tried again, with
+/// this wait.
+const BUSY_TRIES: usize = 5;
+const BUSY_WAIT: Duration = Duration::from_millis(1);
 
 impl Applier<'_> {
     /// Takes back, last first, all that [`Applier::apply`] did or may have done; returns what could
@@ -81,8 +89,11 @@ impl Applier<'_> {
             }
         }
         let mut error = self.batch(&[Step::DelHook]).1;
-        if error.as_ref().is_some_and(KernelError::is_passing) {
-            // Another program's request for a filter holds the qdisc for a moment.
+        for _ in 0..BUSY_TRIES {
+            if !error.as_ref().is_some_and(KernelError::is_passing) {
+                break;
+            }
+            std::thread::sleep(BUSY_WAIT);
             error = self.batch(&[Step::DelHook]).1;
         }
         error.map_or(Ok(true), Err)

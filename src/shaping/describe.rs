@@ -72,7 +72,7 @@ impl Findings {
 }
 
 /// The findings that a plan stands for. Steps that only follow from another finding add none of their
-/// own. `burst_is_written` says for each [`Direction`] whether its burst was written, not derived.
+/// own. `burst_is_written` says for each direction whether its burst was written, not derived.
 pub fn findings(site: &Site, batches: &[Batch], burst_is_written: [bool; 2]) -> Findings {
     let steps: Vec<&Step> = batches.iter().flatten().collect();
     let creates = |hook| steps.contains(&&Step::CreateIfb(hook));

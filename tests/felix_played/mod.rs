@@ -2,7 +2,9 @@
 //! (felix/dataplane/linux/qos_controls.go and qos/qos.go of Calico v3.32.1).
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
-use super::common::Ns;
+use std::time::Duration;
+
+use super::common::{Call, Flow, Lab, Ns, Pod, Traffic};
 
 /// What Felix itself wants for an endpoint: Mbit/s to the pod and from it, `None` for no limit.
 pub type Wanted = Option<u32>;
@@ -124,4 +126,22 @@ impl Felix {
     fn asks(&self, words: &str) -> bool {
         self.lab.attempt(&words.split_whitespace().collect::<Vec<_>>()).status.success()
     }
+}
+
+/// Whether 8M to the pod and 4M from the pod hold, measured both at the same time.
+pub fn hold(lab: &Lab, pod: &Pod) -> (bool, bool) {
+    let traffic = Traffic { duration: Duration::from_millis(2_500), ..Traffic::default() };
+    let mut to_pod = Flow::start(lab, pod, &pod.eth0.pod_v4, &traffic);
+    let mut from_pod = Flow::start(pod, lab, &pod.eth0.host_v4, &traffic);
+    to_pod.until(traffic.duration);
+    from_pod.until(traffic.duration);
+    let (to_pod, from_pod) = (to_pod.throughput().steady_bits, from_pod.throughput().steady_bits);
+    // Wide, for a busy machine: a limit that is gone shows as 100 Mbit/s or more.
+    assert!(to_pod > 1e6 && from_pod > 5e5, "{to_pod:.0}, {from_pod:.0} bit/s: the pod is cut off");
+    (to_pod < 16e6, from_pod < 8e6)
+}
+
+/// An ADD with these limits.
+pub fn add(pod: &Pod) -> Call {
+    Call::add(pod).limits("8M", "4M")
 }
