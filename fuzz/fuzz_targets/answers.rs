@@ -20,13 +20,20 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     let site = site(Side::Host, &device);
     check_removal(&site, &observed);
     let mut rest = observed.clone();
-    rest.restrict_to_ifbs();
+    rest.disown_others(site.tag);
+    check_removal(&site, &rest);
+    rest.require_evidence(site.tag);
     check_removal(&site, &rest);
     for way in Way::ALL {
         check_way(&site, way, &BUCKETS, &observed);
     }
-    let facts =
-        Facts { host: Some((&device, &observed)), bpf_data_plane: None, limited: [true; 2] };
+    let facts = Facts {
+        host: Some((&device, &observed)),
+        pod: None,
+        bpf_data_plane: None,
+        felix_trace: None,
+        limited: [true; 2],
+    };
     let decision = decide(&Settings::default(), "eth0", &facts).expect("auto has a way for all");
     if observed.guarded_by_bpf() {
         assert_eq!(decision.way, Way::Pod, "nothing bypasses a policy");
@@ -119,7 +126,7 @@ fn check_way(site: &Site, way: Way, buckets: &Buckets, observed: &Observed) {
 }
 
 fn check_steps(site: &Site, observed: &Observed, batches: &[Batch]) {
-    describe::findings(site, batches);
+    describe::findings(site, batches, [true; 2]);
     for step in batches.iter().flatten() {
         describe::doing(site, step);
         undo(step);

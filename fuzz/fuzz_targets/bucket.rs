@@ -9,9 +9,9 @@ use pod_bandwidth::shaping::bucket::{
     BytesPerSecond, DERIVED_BYTES_MAX, PACKET_BYTES_MAX, frame_bytes,
 };
 use pod_bandwidth::shaping::plan::plan;
-use pod_bandwidth::shaping::site::Root;
+use pod_bandwidth::shaping::site::{Place, Root};
 use pod_bandwidth::shaping::undo::undo;
-use pod_bandwidth::shaping::{Bucket, Observed, Shape, Side, describe};
+use pod_bandwidth::shaping::{Bucket, Leaf, Observed, Shape, Side, TbfState, describe};
 use pod_bandwidth_fuzz::{check_message, site};
 
 #[derive(Arbitrary, Debug)]
@@ -103,7 +103,10 @@ fn check(limit: &Limit, mtu: u32, bucket: &Bucket) {
 /// From one bucket to another on the same interface.
 fn change(from: Bucket, to: Bucket, mtu: u32, checked: bool) {
     let site = site(Side::Host, "veth0");
-    let observed = Observed { root: Root::Ours(from.to_state()), ..Observed::default() };
+    // As ADD leaves it: the queue's handle tells whose the TBF is.
+    let [leaf_handle, _] = site.leaf_handles(Place::Device);
+    let state = TbfState { leaf: Leaf::Bfifo(from.limit), leaf_handle, ..from.to_state() };
+    let observed = Observed { root: Root::Ours(state), ..Observed::default() };
     let shape = |bucket| Shape { root: Some(bucket), ..Shape::default() };
     if checked {
         // A second ADD changes nothing.
@@ -116,8 +119,9 @@ fn change(from: Bucket, to: Bucket, mtu: u32, checked: bool) {
         check_message(&describe::doing(&site, step));
         undo(step);
     }
-    for finding in describe::findings(&site, &batches) {
-        check_message(&finding);
+    let findings = describe::findings(&site, &batches, [true; 2]);
+    for finding in findings.broken.iter().chain(&findings.untidy) {
+        check_message(finding);
     }
 }
 

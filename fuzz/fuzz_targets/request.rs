@@ -7,7 +7,7 @@ use pod_bandwidth::cni::error::Code;
 use pod_bandwidth::cni::{Command, Environment, Request, version};
 use pod_bandwidth::policy::Direction;
 use pod_bandwidth::shaping::Attachment;
-use pod_bandwidth::shaping::identity::{alias_field, is_of_network, tag_of};
+use pod_bandwidth::shaping::identity::{Tag, alias_field, is_of_network};
 use pod_bandwidth::text;
 use pod_bandwidth_fuzz::{check_error, check_policy};
 use serde_json::Value;
@@ -108,9 +108,9 @@ fn check_names(attachment: Attachment) {
     for direction in [Direction::Ingress, Direction::Egress] {
         let name = attachment.ifb_name(direction);
         assert_eq!(name.len(), 15);
-        assert_eq!(tag_of(&name), Some(tag.as_str()));
+        assert_eq!(Tag::of_ifb_name(&name), Some(tag));
     }
     for alias in [Some(alias.as_str()), None] {
-        assert!(is_of_network(&tag, alias, &attachment.network), "{alias:?}");
+        assert!(is_of_network(tag, alias, &attachment.network), "{alias:?}");
     }
 }

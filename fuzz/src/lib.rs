@@ -122,8 +122,9 @@ fn check_plan(side: Side, shape: &Shape) {
     for step in batches.iter().flatten() {
         check_message(&describe::doing(&site, step));
     }
-    for finding in describe::findings(&site, &batches) {
-        check_message(&finding);
+    let findings = describe::findings(&site, &batches, [true; 2]);
+    for finding in findings.broken.iter().chain(&findings.untidy) {
+        check_message(finding);
     }
 }
 
