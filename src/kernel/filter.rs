@@ -283,7 +283,7 @@ fn ours(kind: &str, protocol: u16, options: &[u8]) -> Option<Owner> {
     Some(Owner::Ours { matches, target: Some(target), made_hook, stamp: stamp(cookie) })
 }
 
-/// The stamp in a cookie of ours; one of version 1 has none.
+/// The stamp in a cookie of pod-bandwidth; a cookie of version 1 has none.
 fn stamp(cookie: &[u8]) -> Stamp {
     let Some(tag) = cookie.get(COOKIE_TAG..).and_then(|bytes| bytes.first_chunk()) else {
         return Stamp::default();

@@ -40,7 +40,7 @@ impl SourceKinds {
         Self(bits.map(|((bit, _), _)| bit).sum())
     }
 
-    /// As the kernel keeps it. 0 is no source at all, or an earlier build's silence.
+    /// As the kernel keeps it. 0 means no source, or that an earlier build recorded none.
     pub fn bits(self) -> u8 {
         self.0
     }

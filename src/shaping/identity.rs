@@ -129,7 +129,7 @@ impl Tag {
         format!("{}{self}", prefix(direction))
     }
 
-    /// The tag in the name of an IFB of ours; `None` for any other name.
+    /// The tag in the name of an IFB of pod-bandwidth; `None` for any other name.
     pub fn of_ifb_name(name: &str) -> Option<Self> {
         let digits = [Direction::Ingress, Direction::Egress]
             .iter()

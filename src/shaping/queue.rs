@@ -161,7 +161,7 @@ pub(super) fn below_new(place: Place, bucket: &Bucket, stamps_leaf: bool) -> Bat
     }
 }
 
-/// Gives the queue below a TBF that is right a handle that tells whose the TBF is.
+/// The step that gives a queue that is right a handle that records which attachment its TBF is for.
 pub(super) fn stamp(place: Place, bucket: &Bucket, state: &TbfState) -> Step {
     let leaf = match (bucket.queue, &state.leaf) {
         (Queue::FqCodel(queue) | Queue::Auto(queue), Leaf::FqCodel(_)) => NewLeaf::FqCodel(queue),

@@ -369,7 +369,7 @@ impl Observed {
         self.filters.iter().flatten().any(|f| !matches!(f.owner, Owner::Ours { .. }))
     }
 
-    /// Tells what was created for this attachment from what was created for another one. Filters that
+    /// Separates what was created for this attachment from what was created for another one. Filters that
     /// carry no tag (of an earlier build) belong to the IFB that they redirect to, and those that let
     /// packets pass to the redirects beside them. A root TBF without a tag belongs to this attachment
     /// unless a filter here is another one's.
@@ -419,7 +419,7 @@ impl Observed {
         }
     }
 
-    /// What the root TBF says about its making; `None` if there is none of ours.
+    /// What the root TBF records about its creation; `None` if pod-bandwidth did not create it.
     fn root_stamp(&self) -> Option<Stamp> {
         match &self.root {
             Root::Ours(state) => Some(Stamp::of_leaf(state.leaf_handle)),
