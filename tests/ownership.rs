@@ -176,6 +176,23 @@ fn the_second_of_two_entries_with_limits_fails_and_names_the_first() {
     }
 }
 
+/// What users ask for as "10M to the internet, 100M inside".
+#[test]
+fn two_static_entries_for_different_subnets_are_told_apart() {
+    let inside = json!(["10.0.0.0/8", "fd00::/8"]);
+    let outer = json!({"ingressRate": 10 * M, "egressRate": 10 * M, "unshapedSubnets": inside});
+    let inner = json!({"ingressRate": 100 * M, "egressRate": 100 * M, "shapedSubnets": inside});
+    let all = json!({"ingressRate": 10 * M});
+    for (first, second) in [(&outer, &inner), (&inner, &outer), (&all, &inner)] {
+        let Some(lab) = Lab::open() else { return };
+        let pod = lab.pod("veth0");
+        entry(&pod, first).ok();
+        let shaped = state(&pod);
+        entry(&pod, second).error(101).says(&["another pod-bandwidth entry", "ingressRate"]);
+        shaped.assert_same(&state(&pod), &format!("{first} and then {second}"));
+    }
+}
+
 /// An entry that was edited is still the same entry.
 #[test]
 fn an_entry_with_other_numbers_changes_its_own_limits() {

@@ -27,8 +27,8 @@ pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 /// Reserved (RFC 9542, section 2): no frame should have it.
 pub(super) const ETH_P_RESERVED: u16 = 0xffff;
 
-/// Version of our cookie's layout: magic (4 bytes), version, flags, kinds of sources, a zero, and the
-/// attachment's tag (8 bytes). Version 1 ended after two zeros in place of the sources.
+/// Version of our cookie's layout: magic (4 bytes), version, flags, kinds of sources and a hash of the
+/// subnet lists (2 bytes), and the attachment's tag (8 bytes). Version 1 ended after two zeros in place of the sources.
 const COOKIE_VERSION: u8 = 2;
 /// Where the sources and the tag are.
 const COOKIE_SOURCES: usize = 6;
@@ -100,7 +100,8 @@ fn mirred(target: u32, record: Record) -> TcAction {
     mirror.ifindex = target;
     let mut cookie = COOKIE_MAGIC.to_vec();
     let flags = if record.made_hook { COOKIE_MADE_HOOK } else { 0 };
-    cookie.extend([COOKIE_VERSION, flags, record.sources.bits(), 0]);
+    cookie.extend([COOKIE_VERSION, flags]);
+    cookie.extend(record.sources.to_bytes());
     cookie.extend(record.tag.to_bytes());
     let mut action = TcAction::default();
     let options = vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))];
@@ -288,8 +289,9 @@ fn stamp(cookie: &[u8]) -> Stamp {
     let Some(tag) = cookie.get(COOKIE_TAG..).and_then(|bytes| bytes.first_chunk()) else {
         return Stamp::default();
     };
-    let sources = cookie.get(COOKIE_SOURCES).copied().unwrap_or_default();
-    Stamp { tag: SeenTag::Whole(Tag::of_bytes(*tag)), sources: SourceKinds::of_bits(sources) }
+    let sources = cookie.get(COOKIE_SOURCES..).and_then(|bytes| bytes.first_chunk());
+    let sources = sources.map(|bytes| SourceKinds::of_bytes(*bytes)).unwrap_or_default();
+    Stamp { tag: SeenTag::Whole(Tag::of_bytes(*tag)), sources }
 }
 
 pub(super) fn parms(action: &[u8]) -> Option<&[u8]> {

@@ -23,7 +23,7 @@ pub(super) fn check(request: &Request, log: &Log) -> Result<(), CniError> {
     let limits = Limits::read(&request.config)?;
     let attachment = attachment(request);
     let ends = Ends::open(netns(request), &attachment, &host_names(request), settings.calico_qos)?;
-    if let Some(first) = ends.another_entry(SourceKinds::of_entry(&request.config)) {
+    if let Some(first) = ends.another_entry(SourceKinds::of_entry(&request.config), &limits) {
         let is_fine = limits.is_empty();
         log.info(&format!("the limits are those of the entry with {first}"));
         return if is_fine { Ok(()) } else { Err(failed(&another_entry(first).message)) };

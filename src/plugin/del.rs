@@ -12,7 +12,7 @@ use crate::kernel::apply::Applier;
 use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Link, Socket, link};
 use crate::log::Log;
-use crate::policy::{CalicoQos, SourceKinds};
+use crate::policy::{CalicoQos, Limits, SourceKinds};
 use crate::shaping::identity::Tag;
 use crate::shaping::plan::plan;
 use crate::shaping::site::Hook;
@@ -58,7 +58,9 @@ fn remove_once(request: &Request, sources: Option<SourceKinds>, log: &Log) -> Le
         // What Felix has there stays.
         match Ends::open(netns(request), &attachment, &host_names(request), CalicoQos::Keep) {
             Ok(mut ends) => {
-                if let Some(first) = sources.and_then(|own| ends.another_entry(own)) {
+                if let Some(first) =
+                    sources.and_then(|own| ends.another_entry(own, &Limits::default()))
+                {
                     log.info(&format!("the limits of the entry with {first} stay"));
                     return left;
                 }

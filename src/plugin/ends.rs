@@ -14,6 +14,7 @@ use crate::kernel::observe::observe_beside;
 use crate::kernel::{KernelError, Link, NetNs, Socket, felix, link};
 use crate::log::Log;
 use crate::policy::{CalicoQos, Direction, HostIngress, Limits, Placement, Settings, SourceKinds};
+use crate::shaping::bucket::BytesPerSecond;
 use crate::shaping::placement::{Buckets, Facts, Way, felix_prefix};
 use crate::shaping::shadow::shadows;
 use crate::shaping::site::{Hook, HookKind, Ifb, Place, Root};
@@ -156,10 +157,16 @@ impl Ends {
         self.host.iter().chain(&self.pod)
     }
 
-    /// The sources of another entry of the list, if that one created what is here.
-    pub(super) fn another_entry(&self, own: SourceKinds) -> Option<SourceKinds> {
+    /// The sources of another entry of the list, if that one created what is here. `own` sources and `limits`
+    /// are those of the entry that is at work.
+    pub(super) fn another_entry(&self, own: SourceKinds, limits: &Limits) -> Option<SourceKinds> {
+        let wanted = [(Direction::Ingress, limits.ingress), (Direction::Egress, limits.egress)];
+        let has_a_rate_of_it = wanted.into_iter().any(|(direction, limit)| {
+            let rate = limit.map(|limit| BytesPerSecond::from(limit.rate));
+            rate.is_some() && rate == self.found(direction).map(|state| state.rate)
+        });
         let mut seen = self.both().filter_map(|end| end.observed.sources());
-        seen.find(|seen| seen.are_of_another_entry(own))
+        seen.find(|seen| seen.are_of_another_entry(own, has_a_rate_of_it))
     }
 
     /// What is created from here on carries these sources, else those that are recorded.

@@ -123,7 +123,7 @@ impl Job {
     /// auto would choose today; else the way is decided.
     fn new(ends: &Ends, wish: &Wish<'_>, ifname: &str) -> Result<Self, CniError> {
         let settings = wish.settings;
-        if let Some(first) = wish.sources.and_then(|own| ends.another_entry(own)) {
+        if let Some(first) = wish.sources.and_then(|own| ends.another_entry(own, &wish.limits)) {
             return Err(another_entry(first));
         }
         let done = ends.ways(settings).into_iter().find_map(|way| {

@@ -9,12 +9,19 @@ use super::direction::Direction;
 use super::json::lookup;
 use super::sources::ANNOTATIONS;
 
-/// A set: the pod itself (a capability), and static numbers for either direction.
+/// A set: the pod itself (a capability), and static numbers for either direction. With it a hash of the
+/// entry's subnet lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceKinds(u8);
+pub struct SourceKinds {
+    kinds: u8,
+    /// 0 if there are none.
+    subnets: u8,
+}
 
 /// What each bit stands for, in the words of the entry's keys.
-const WORDS: [(u8, &str); 3] = [(1, "capabilities"), (2, "ingressRate"), (4, "egressRate")];
+const WORDS: [(u8, &str); 3] = [(POD, "capabilities"), (2, "ingressRate"), (4, "egressRate")];
+
+const POD: u8 = 1;
 
 impl SourceKinds {
     /// Bits that a set takes.
@@ -36,31 +43,57 @@ impl SourceKinds {
             objects.into_iter().flatten().any(|object| lookup(object, &key).is_some())
         };
         let has = [from_pod, is_static(Direction::Ingress), is_static(Direction::Egress)];
-        let bits = WORDS.iter().zip(has).filter(|(_, has)| *has);
-        Self(bits.map(|((bit, _), _)| bit).sum())
+        let kinds = WORDS.iter().zip(has).filter(|(_, has)| *has);
+        Self { kinds: kinds.map(|((bit, _), _)| bit).sum(), subnets: subnets(config) }
     }
 
-    /// As the kernel keeps it. 0 means no source, or that an earlier build recorded none.
+    /// The kinds as the kernel keeps them. 0 means no source, or that an earlier build recorded none.
     pub fn bits(self) -> u8 {
-        self.0
+        self.kinds
     }
 
-    /// The set that the kernel keeps as these bits.
+    /// The two bytes of a cookie.
+    pub fn to_bytes(self) -> [u8; 2] {
+        [self.kinds, self.subnets]
+    }
+
+    /// The set in two bytes of a cookie.
+    pub fn of_bytes([kinds, subnets]: [u8; 2]) -> Self {
+        Self { subnets, ..Self::of_bits(kinds) }
+    }
+
+    /// The set that the kernel keeps as these bits, for an entry without subnet lists.
     pub fn of_bits(bits: u8) -> Self {
-        Self(bits & ((1 << Self::BITS) - 1))
+        Self { kinds: bits & ((1 << Self::BITS) - 1), subnets: 0 }
     }
 
     /// Whether limits from these sources cannot be those of an entry with `own` sources. An entry that
-    /// was edited since keeps at least one of its sources.
-    pub fn are_of_another_entry(self, own: Self) -> bool {
-        self.0 != 0 && self.0 & own.0 == 0
+    /// was edited since keeps at least one of its sources, and static limits keep a number (`has_a_rate_of_it`)
+    /// or the subnets that they are for.
+    pub fn are_of_another_entry(self, own: Self, has_a_rate_of_it: bool) -> bool {
+        let is_static = (self.kinds | own.kinds) & POD == 0;
+        let shares_nothing = self.kinds & own.kinds == 0;
+        let differs = is_static && self.subnets != own.subnets && !has_a_rate_of_it;
+        self.kinds != 0 && (shares_nothing || differs)
+    }
+}
+
+/// A hash (FNV-1a) of the subnet lists, 1 to 255; 0 if there are none.
+fn subnets(config: &Map<String, Value>) -> u8 {
+    let lists = ["unshapedSubnets", "shapedSubnets"].into_iter();
+    let lists: Vec<String> =
+        lists.filter_map(|key| lookup(config, key).map(|list| format!("{key}{list}"))).collect();
+    let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    match lists.as_slice() {
+        [] => 0,
+        lists => (lists.concat().bytes().fold(0x811c_9dc5, step) % 255) as u8 + 1,
     }
 }
 
 impl std::fmt::Display for SourceKinds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words: Vec<&str> =
-            WORDS.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, word)| *word).collect();
+            WORDS.iter().filter(|(bit, _)| self.kinds & bit != 0).map(|(_, word)| *word).collect();
         f.write_str(&words.join(" and "))
     }
 }
@@ -109,7 +142,27 @@ mod tests {
             // An earlier build recorded nothing, so nothing says that it is another's.
             (SourceKinds::default(), pod, false),
         ] {
-            assert_eq!(seen.are_of_another_entry(own), expected, "{seen} beside {own}");
+            assert_eq!(seen.are_of_another_entry(own, false), expected, "{seen} beside {own}");
         }
+    }
+
+    /// "10M to the internet, 100M inside", as two entries with static rates.
+    #[test]
+    fn static_limits_for_other_subnets_with_other_numbers_are_another_entrys() {
+        let inside = json!(["10.0.0.0/8"]);
+        let outer = of(json!({"ingressRate": 1, "unshapedSubnets": inside}));
+        let inner = of(json!({"ingressRate": 2, "shapedSubnets": inside}));
+        let all = of(json!({"ingressRate": 1}));
+        assert_eq!(SourceKinds::of_bytes(outer.to_bytes()), outer);
+        for (seen, own) in [(outer, inner), (inner, outer), (all, inner)] {
+            assert!(seen.are_of_another_entry(own, false));
+            // An edited list of one entry.
+            assert!(!seen.are_of_another_entry(own, true));
+        }
+        assert!(!outer.are_of_another_entry(outer, false));
+        // Annotations bring the numbers, so they say nothing about the entry.
+        let pod =
+            |subnets| of(json!({"runtimeConfig": {"bandwidth": {}}, "shapedSubnets": subnets}));
+        assert!(!pod(json!(["10.0.0.0/8"])).are_of_another_entry(pod(json!(["fd00::/8"])), false));
     }
 }
