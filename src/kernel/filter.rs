@@ -16,10 +16,9 @@ use super::socket::{DUMP, Request};
 use super::{selector, verdict, wire};
 use crate::policy::SourceKinds;
 use crate::shaping::Match;
-use crate::shaping::identity::{
-    COOKIE_MAGIC, FILTER_PREFS, SUBNET_PREFS, SeenTag, Stamp, TRACE_PREF, Tag,
-};
+use crate::shaping::identity::{COOKIE_MAGIC, FILTER_PREFS, SUBNET_PREFS, TRACE_PREF};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
+use crate::shaping::tag::{SeenTag, Stamp, Tag};
 
 pub(super) const ETH_P_ALL: u16 = 0x0003;
 pub(super) const ETH_P_IP: u16 = 0x0800;

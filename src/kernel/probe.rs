@@ -19,9 +19,10 @@ use super::sandbox::{self, VethEnd};
 use super::socket::{Request, Socket};
 use super::{filter, link};
 use crate::policy::{BitsPerSecond, Limit, QueueKind, SourceKinds};
-use crate::shaping::identity::{LEAF_HANDLES, Tag};
+use crate::shaping::identity::LEAF_HANDLES;
 use crate::shaping::queue::{NewLeaf, Queue};
 use crate::shaping::site::{Hook, HookKind, Root};
+use crate::shaping::tag::Tag;
 use crate::shaping::{Bucket, Mark, Match};
 
 /// Something that the plugin asks of a kernel.

@@ -8,8 +8,8 @@ use super::super::testing::{captured, wire};
 use super::*;
 use crate::policy::SourceKinds;
 use crate::shaping::Takes;
-use crate::shaping::identity::{SeenTag, Stamp, Tag};
 use crate::shaping::site::{Filter, Hook, HookKind, Owner};
+use crate::shaping::tag::{SeenTag, Stamp, Tag};
 
 const INDEX: u32 = 2;
 const IFB: u32 = 3;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::shaping::Attachment;
-use crate::shaping::identity::Tag;
+use crate::shaping::tag::Tag;
 
 /// Where libcni keeps it (CacheDir in libcni/api.go). containerd and CRI-O do not choose another.
 pub const FOLDER: &str = "/var/lib/cni/results";

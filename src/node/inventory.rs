@@ -10,8 +10,9 @@ use super::cache::{Attached, Cache};
 use crate::kernel::stats::{self, TbfStats};
 use crate::kernel::{KernelError, Link, NetNs, Socket};
 use crate::policy::{BitsPerSecond, Direction};
-use crate::shaping::identity::{Tag, alias_field};
+use crate::shaping::identity::alias_field;
 use crate::shaping::placement::Way;
+use crate::shaping::tag::Tag;
 use crate::shaping::{Mark, Shadow};
 
 pub use crate::kernel::stats::Counters;

@@ -13,9 +13,9 @@ use crate::kernel::observe::observe;
 use crate::kernel::{KernelError, Link, Socket, link};
 use crate::log::Log;
 use crate::policy::{CalicoQos, Limits, SourceKinds};
-use crate::shaping::identity::Tag;
 use crate::shaping::plan::plan;
 use crate::shaping::site::Hook;
+use crate::shaping::tag::Tag;
 use crate::shaping::{Shape, Side, Site};
 
 /// Removes what ADD made, at both ends, as far as it is there.

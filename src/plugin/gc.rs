@@ -12,7 +12,8 @@ use crate::cni::{CniError, Request};
 use crate::kernel::{Socket, link};
 use crate::log::Log;
 use crate::shaping::Attachment;
-use crate::shaping::identity::{Tag, is_of_network};
+use crate::shaping::identity::is_of_network;
+use crate::shaping::tag::Tag;
 
 /// Removes our IFBs of this network whose attachment is not in the list of valid ones.
 pub(super) fn gc(request: &Request, log: &Log) -> Result<(), CniError> {

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::del::sweep;
 use super::find::Redirects;
 use crate::kernel::{KernelError, Link, Socket, link};
-use crate::shaping::identity::{ALIAS_MAGIC, Tag};
+use crate::shaping::identity::ALIAS_MAGIC;
+use crate::shaping::tag::Tag;
 
 /// IFBs that nothing redirects to, and that belong to no attachment that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Conflicts: where somebody else is where we would have to be, and what the operator can do.
 
 use super::Shape;
-use super::identity::SeenTag;
 use super::rules::{behind, first_subnet_pref};
 use super::site::{Filter, Hook, HookKind, Ifb, Observed, Owner, Root, Site};
+use super::tag::SeenTag;
 use crate::policy::Direction;
 
 /// Somebody else is where we would have to be.

@@ -14,6 +14,7 @@ pub mod queue;
 pub mod rules;
 pub mod shadow;
 pub mod site;
+pub mod tag;
 pub mod undo;
 
 pub use bucket::{Bucket, BytesPerSecond, Leaf, Peak, TbfState};
@@ -25,3 +26,4 @@ pub use queue::{FqCodel, Queue};
 pub use rules::{Match, Rule};
 pub use shadow::Shadow;
 pub use site::{Hook, HookKind, Observed, Place, Shape, Side, Site, Takes};
+pub use tag::Tag;

@@ -9,13 +9,13 @@
 
 use super::bucket::{Bucket, Leaf, TbfState};
 use super::conflict::{self, Conflict};
-use super::identity::{SeenTag, Stamp};
 use super::queue::{self, FqCodel, NewLeaf};
 use super::rules::Rule;
 use super::site::{
     FelixIngress, Filter, Hook, HookKind, IFB_MTU, Ifb, IfbState, Observed, Place, Root, Shape,
     Site,
 };
+use super::tag::{SeenTag, Stamp};
 
 /// Steps that reach the kernel in one send.
 pub type Batch = Vec<Step>;

@@ -4,9 +4,10 @@
 //! Both placements are the same shape on another interface: a TBF as root, and redirects from
 //! a hook to an IFB with a TBF. So there is one plan for all of them.
 
-use super::identity::{LEAF_HANDLES, SeenTag, Stamp, TBF_HANDLE, Tag};
+use super::identity::{LEAF_HANDLES, TBF_HANDLE};
 pub use super::rules::Shape;
 use super::rules::{Match, Rule};
+use super::tag::{SeenTag, Stamp, Tag};
 use super::{Attachment, TbfState};
 use crate::policy::{Direction, SourceKinds};
 

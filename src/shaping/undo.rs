@@ -1,10 +1,10 @@
 //! Undoing: what takes a step back, so that an ADD that fails leaves what was there before.
 
 use super::bucket::{Bucket, Leaf, TbfState};
-use super::identity::{SeenTag, Stamp};
 use super::plan::{Batch, Step};
 use super::queue::{self, NewLeaf};
 use super::site::{Owner, Place};
+use super::tag::{SeenTag, Stamp};
 
 /// The steps, in one send, that undo `step`. None where nothing is to be undone or can be:
 /// - a label on an IFB that the same plan created goes with it;

@@ -7,7 +7,7 @@ use crate::kernel::{KernelError, Socket};
 use crate::log::Log;
 use crate::node::cache::{Attached, Cache};
 use crate::plugin::leak::{Leak, leaks, remove};
-use crate::shaping::identity::Tag;
+use crate::shaping::tag::Tag;
 
 /// What was seen at the look before.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use crate::node::metrics::AgentMetrics;
 use crate::plugin::error::ReconcileError;
 use crate::plugin::reconcile::{Keep, Outcome, Wish, reconcile};
 use crate::policy::{Direction, Limits};
-use crate::shaping::identity::Tag;
+use crate::shaping::tag::Tag;
 use crate::shaping::{Mark, Side};
 
 /// A slow look leaves pods alone that have nothing and are to have nothing, but for each of so many.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::kernel::survey::{Device, Survey};
 use crate::shaping::bucket::{BytesPerSecond, ticks};
-use crate::shaping::identity::{ALIAS_MAGIC, Tag, alias_field};
+use crate::shaping::identity::{ALIAS_MAGIC, alias_field};
 use crate::shaping::site::{Hook, Owner, Side, Takes};
+use crate::shaping::tag::Tag;
 use crate::shaping::{Shadow, TbfState};
 
 use super::finding::{Finding, Severity};
