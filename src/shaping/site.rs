@@ -355,7 +355,8 @@ impl Observed {
 
     /// Whether the limit of this direction was removed after ADD.
     pub fn is_removed(&self, direction: Direction) -> bool {
-        let is_trace = |filter: &Filter| matches!(filter.owner, Owner::Ours { matches: Match::Nothing(of), .. } if of == direction);
+        let trace = Match::Nothing(direction);
+        let is_trace = |filter: &Filter| matches!(filter.owner, Owner::Ours { matches, .. } if matches == trace);
         self.filters.iter().flatten().any(is_trace)
     }
 
@@ -363,6 +364,11 @@ impl Observed {
     pub fn made_hook(&self) -> bool {
         let made = |filter: &Filter| matches!(filter.owner, Owner::Ours { made_hook: true, .. });
         self.filters.iter().flatten().any(made)
+    }
+
+    /// Whether any filter at the hooks is this attachment's.
+    fn has_own_filters(&self) -> bool {
+        Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some())
     }
 
     /// Whether anything at the hooks is not this attachment's.
@@ -402,8 +408,8 @@ impl Observed {
         });
         self.other = others.next();
         if let Some(stamp) = self.root_stamp() {
-            let has_own = Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some());
-            if !stamp.tag.is_of(tag).unwrap_or(has_own || self.other.is_none()) {
+            let is_likely = self.has_own_filters() || self.other.is_none();
+            if !stamp.tag.is_of(tag).unwrap_or(is_likely) {
                 self.root = Root::Foreign(format!("tbf {TBF_HANDLE:x}:"));
                 self.other = self.other.or(Some(stamp.tag));
             }
@@ -413,9 +419,8 @@ impl Observed {
     /// Leaves out a root TBF that nothing says to be this attachment's. For an interface that is only
     /// known by an IFB's alias: by now it may be another pod's.
     pub fn require_evidence(&mut self, tag: Tag) {
-        let has_own = Hook::ALL.iter().any(|hook| self.ours(*hook).next().is_some());
         let is_stamped = self.root_stamp().and_then(|stamp| stamp.tag.is_of(tag));
-        if !is_stamped.unwrap_or(has_own) {
+        if !is_stamped.unwrap_or(self.has_own_filters()) {
             self.root = Root::Default;
         }
     }

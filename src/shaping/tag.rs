@@ -23,10 +23,10 @@ const TRACE_CLASS: u32 = 0x7063 << 16;
 /// The class of our filters that let packets pass, major number above: they have no action that
 /// could carry a cookie. `gact`, which could, is not on every kernel. The upper 14 bits of the minor
 /// number are of the attachment's tag.
-pub const PASS_CLASS: u32 = (TBF_HANDLE as u32) << 16 | 1;
+const PASS_CLASS: u32 = (TBF_HANDLE as u32) << 16 | 1;
 
 /// Added to that class if pod-bandwidth created the hook.
-pub const PASS_CLASS_MADE_HOOK: u32 = 2;
+const PASS_CLASS_MADE_HOOK: u32 = 2;
 
 /// Bits of the tag in such a class, and where they begin.
 const PASS_TAG_BITS: u32 = 14;
